@@ -1,0 +1,1 @@
+"""oe: opportunistic encryption for Linux. `docs/design.md` is the map of the house."""
