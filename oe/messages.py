@@ -20,7 +20,7 @@ from oe.model import (
     PublicKey,
     Reason,
     SignatureScheme,
-    Socket,
+    SocketAddress,
     Verdict,
 )
 
@@ -46,8 +46,8 @@ class KeysLookedUp:
 class DatagramReceived:
     """An IKE datagram, without the non-ESP marker of port 4500 (RFC 3948 2.2)."""
 
-    local: Socket
-    remote: Socket
+    local: SocketAddress
+    remote: SocketAddress
     data: bytes
 
 
@@ -135,8 +135,8 @@ class LookUpKeys:
 class SendDatagram:
     """Send an IKE message from one of our sockets; the sender adds the non-ESP marker on port 4500."""
 
-    local: Socket
-    remote: Socket
+    local: SocketAddress
+    remote: SocketAddress
     data: bytes
 
 
@@ -262,8 +262,8 @@ class Negotiate:
 
     ticket: int
     pair: HostPair
-    local: Socket
-    remote: Socket
+    local: SocketAddress
+    remote: SocketAddress
     own_identity: Identity
     peer_identity: Identity
     peer_keys: tuple[PublicKey, ...]
@@ -277,8 +277,8 @@ class JudgePeer:
     """IKE → coordinator: a peer claims an identity and wants a Child SA for `pair`. Answered by `PeerJudged`."""
 
     ticket: int
-    local: Socket
-    remote: Socket
+    local: SocketAddress
+    remote: SocketAddress
     identity: Identity
     pair: HostPair
     """In our orientation: source is the address on our side (TSr), destination on the peer's (TSi)."""
@@ -378,13 +378,5 @@ IkeInput = (
     | CloseEverything
 )
 IkeOutput = (
-    SendDatagram
-    | SignOctets
-    | ReserveSpi
-    | JudgePeer
-    | ChildReady
-    | NegotiationEnded
-    | ChildClosed
-    | Rejected
-    | Note
+    SendDatagram | SignOctets | ReserveSpi | JudgePeer | ChildReady | NegotiationEnded | ChildClosed | Rejected | Note
 )

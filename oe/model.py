@@ -30,7 +30,7 @@ class HostPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Socket:
+class SocketAddress:
     """An address and a UDP port: one end of a datagram."""
 
     address: Address
@@ -58,6 +58,15 @@ class HeldPacket:
     mark: int
     forwarded: bool
     """Trapped in PREROUTING on its way from a client, not in OUTPUT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """All addresses from `first` to `last`, both included, and the policy group that holds for them."""
+
+    first: Address
+    last: Address
+    group: "Group"
 
 
 # --- policy ----------------------------------------------------------------------------------------------------
@@ -394,3 +403,34 @@ class ChildCounters:
     inbound_octets: int
     outbound_packets: int
     outbound_octets: int
+
+
+# --- what people ask for ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PairStatus:
+    """One row of `oe status`: what is known of a host pair now."""
+
+    pair: HostPair
+    group: Group
+    state: PairState
+    reason: Reason
+    detail: str
+    since: float
+    """When the state was entered, monotonic seconds."""
+    expires: float | None
+    """When it ends by itself, monotonic seconds."""
+    peer: Address | None
+    """The gateway that we negotiate with or are protected by."""
+    key: PublicKey | None
+    """The key that authenticated the peer, or is expected to."""
+    key_source: RecordKind | None
+    grade: Grade | None
+    """DNSSEC grade of the answer behind the state; None while it is not known."""
+    child: ChildSa | None
+    counters: ChildCounters | None
+    held: int
+    """Packets held now."""
+    lost: int
+    """Packets dropped while held, since the pair is known."""
