@@ -69,6 +69,14 @@ class Interval:
     group: "Group"
 
 
+MARK_EXEMPT = 0x10000
+"""Packet mark bit: never trapped again. Our own sockets (IKE, ESP, DNS) set it, and so does every release."""
+MARK_SHIELD_CLOSED = 0x20000
+"""Packet mark bit: belongs into the userspace tunnel; without a tunnel it must not leave (`private`)."""
+MARK_SHIELD_OPEN = 0x40000
+"""Packet mark bit: belongs into the userspace tunnel; without a tunnel it may leave in clear."""
+
+
 # --- policy ----------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,1 @@
+"""The command line: thin, one command per file, each loaded when it is called."""

@@ -1,0 +1,75 @@
+"""`oe key`: our own keys, and the zone lines that publish them."""
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+
+from oe.config import Paths
+from oe.dnskeys.publish import zone_lines
+from oe.errors import ConfigError
+from oe.keystore import KeyType, generate, load
+from oe.model import Address
+
+
+class AddressType(click.ParamType[Address]):
+    """An IPv4 or IPv6 address on the command line."""
+
+    name = "address"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        try:
+            return ip_address(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no IPv4 or IPv6 address", param, ctx)
+
+
+ADDRESS = AddressType()
+
+directory = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    default=Paths().keys,
+    show_default=True,
+    help="The key directory.",
+)
+
+
+@click.group()
+def key() -> None:
+    """Make keys, and print the records that publish them."""
+
+
+@key.command()
+@directory
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice([kind.value for kind in KeyType]),
+    default=KeyType.RSA3072.value,
+    show_default=True,
+    help="Every peer reads RSA; the others are smaller and faster.",
+)
+def new(directory: Path, kind: str) -> None:
+    """Make the first private key and print its file's name.
+
+    A directory that holds a key already is left alone: exit code 2.
+    """
+    click.echo(generate(directory, KeyType(kind)))
+
+
+@key.command()
+@directory
+@click.option("--address", type=ADDRESS, required=True, help="Whose traffic the key protects.")
+@click.option("--gateway", type=ADDRESS, help="Who answers IKE for that address, if not the address itself.")
+def show(directory: Path, address: Address, gateway: Address | None) -> None:
+    """Print zone lines (IPSECKEY, RFC 4025) that publish our keys for an address, and nothing else.
+
+    They belong into the reverse zone of the address, under in-addr.arpa or ip6.arpa.
+    """
+    keys = load(directory).public_keys
+    if not keys:
+        raise ConfigError(f"{directory}: no key yet; make one with `oe key new --dir {directory}`")
+    for line in zone_lines(address, keys, gateway):
+        click.echo(line)

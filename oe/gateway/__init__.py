@@ -1,0 +1,18 @@
+"""The coordinator: events in, ordered commands out. It alone knows all wings and joins them.
+
+timers.py      named deadlines
+context.py     what every part shares: settings, own side, lookups under way, the output
+candidates.py  which gateways may serve a pair, from DNS answers; our own credentials
+pairs.py       what is known of each host pair
+outbound.py    from a trapped packet to a negotiation or a fallback
+inbound.py     may this peer have this pair?
+decisions.py   the table of pairs, and what the kernel is told about each
+children.py    Child SAs between the IKE engine and the kernel
+liveness.py    which tunnels carry traffic one way only
+coordinator.py the joint: every event to its part
+"""
+
+from oe.gateway.context import GatewaySettings, OwnSide
+from oe.gateway.coordinator import Gateway
+
+__all__ = ["Gateway", "GatewaySettings", "OwnSide"]

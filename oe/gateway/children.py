@@ -1,0 +1,164 @@
+"""Child SAs between the IKE engine and the kernel, and the pairs they protect."""
+
+from collections.abc import Callable
+
+from oe.gateway.context import Context
+from oe.gateway.decisions import Decisions
+from oe.gateway.liveness import Liveness
+from oe.gateway.outbound import Outbound
+from oe.gateway.pairs import Pair
+from oe.messages import (
+    CheckLiveness,
+    ChildInstalled,
+    ChildReady,
+    CloseChild,
+    CountersRead,
+    IkeInput,
+    InstallChild,
+    ReadCounters,
+    RemoveChild,
+)
+from oe.model import Directions, HostPair, PairState, Reason
+from oe.policy.flow import FlowEvent
+
+
+class Children:
+    """`feed_ike(input, now)` hands something to the IKE engine and carries out what follows."""
+
+    def __init__(
+        self, context: Context, decisions: Decisions, outbound: Outbound, feed_ike: Callable[[IkeInput, float], None]
+    ) -> None:
+        self._context = context
+        self._decisions = decisions
+        self._outbound = outbound
+        self._feed_ike = feed_ike
+        self._pairs: dict[int, HostPair] = {}
+        self._installs: dict[int, ChildReady] = {}
+        self._spares: set[int] = set()
+        """Tickets of installations that the engine knows nothing of: an older SA takes over."""
+        self._liveness = Liveness(context.settings.liveness)
+        self._stopping = False
+
+    def ready(self, event: ChildReady) -> None:
+        """The engine has keys; ask for the SAs."""
+        self._installs[event.ticket] = event
+        self._context.emit(InstallChild(event.ticket, event.child, event.directions))
+
+    def installed(self, event: ChildInstalled, now: float) -> None:
+        """The back end answered."""
+        ready = self._installs.pop(event.ticket, None)
+        if ready is None:
+            self._context.reasons[Reason.LATE_ANSWER] += 1
+            return
+        if event.reason is None and not self._stopping:
+            self._adopt(ready, now)
+        if event.ticket in self._spares:
+            self._spares.remove(event.ticket)
+        else:
+            # The engine before the decision: a responder's answer leaves before we let packets go that need it.
+            self._feed_ike(event, now)
+        if event.reason is not None:
+            self._not_installed(ready, event.reason, event.detail, now)
+        elif self._stopping:
+            self._context.emit(RemoveChild(ready.child.id))
+        elif event.directions is not Directions.INBOUND:
+            self._protect(ready, now)
+
+    def closed(self, child: int, reason: Reason, now: float) -> None:
+        """A Child SA is over. Another one of the pair takes its place; without one the trap shows through again."""
+        pair = self._pair_of(child)
+        if pair is None:
+            return
+        self._context.note("info", "child-closed", pair=pair.pair, reason=reason, child=child)
+        self._context.reasons[reason] += 1
+        if pair.outbound == child:
+            pair.outbound = None
+            spare = next((known for known in reversed(pair.children.values()) if known.id != child), None)
+            if spare is not None:
+                ticket = next(self._context.tickets)
+                self._spares.add(ticket)
+                self.ready(ChildReady(ticket, spare, Directions.OUTBOUND, None, pair.key))
+            else:
+                self._decisions.forget(pair, FlowEvent.CHILD_CLOSED, now, reason)
+        self._discard(pair, child)
+        if pair.state is None and not pair.children:
+            self._decisions.forget(pair, FlowEvent.FLUSHED, now, reason)
+
+    def expired(self, child: int, now: float) -> None:
+        """The kernel's lifetime for it ran out."""
+        self._feed_ike(CloseChild(child, Reason.SA_EXPIRED), now)
+        self.closed(child, Reason.SA_EXPIRED, now)
+
+    def close_all(self, pair: Pair, reason: Reason, now: float) -> None:
+        """End every Child SA of a pair whose decision is gone already."""
+        for child in tuple(pair.children):
+            self._feed_ike(CloseChild(child, reason), now)
+            self._discard(pair, child)
+
+    def stop(self) -> None:
+        """From now on nothing new is taken in."""
+        self._stopping = True
+
+    def counted(self, event: CountersRead, now: float) -> None:
+        for counters in event.counters:
+            pair = self._pair_of(counters.child)
+            if pair is None:
+                continue
+            if pair.outbound == counters.child:
+                pair.counters = counters
+            if self._liveness.doubts(counters, now):
+                self._feed_ike(CheckLiveness(counters.child), now)
+        self._count_later(now)
+
+    def count(self) -> None:
+        self._context.emit(ReadCounters())
+
+    # --- inside ------------------------------------------------------------------------------------------------
+
+    def _pair_of(self, child: int) -> Pair | None:
+        key = self._pairs.get(child)
+        return self._decisions.find(key) if key is not None else None
+
+    def _adopt(self, ready: ChildReady, now: float) -> None:
+        """Enter a Child SA under its pair; a responder's pair may be unknown so far."""
+        pair = self._decisions.enter(ready.child.pair, now)
+        pair.children[ready.child.id] = ready.child
+        self._pairs[ready.child.id] = ready.child.pair
+
+    def _not_installed(self, ready: ChildReady, reason: Reason, detail: str, now: float) -> None:
+        self._context.reasons[reason] += 1
+        self._context.note("error", "child-not-installed", pair=ready.child.pair, detail=detail)
+        pair = self._decisions.find(ready.child.pair)
+        if pair is not None and pair.state is PairState.PROTECTED and pair.outbound is None:
+            self._decisions.forget(pair, FlowEvent.CHILD_CLOSED, now, reason)
+            self.close_all(pair, reason, now)
+
+    def _protect(self, ready: ChildReady, now: float) -> None:
+        """Both directions are in the kernel: from now on the pair's packets leave as ESP."""
+        pair = self._pair_of(ready.child.id)
+        if pair is None:
+            return
+        initiated = ready.negotiation is not None
+        if pair.attempt is not None and pair.attempt.negotiation == ready.negotiation:
+            pair.candidate = pair.attempt.current
+        self._outbound.abandon(pair)
+        self._context.timers.cancel(("retry", pair.pair))
+        pair.outbound, pair.key, pair.counters = ready.child.id, ready.peer_key, None
+        pair.retries, pair.detail = 0, ""
+        pair.reason = Reason.PROTECTED_AS_INITIATOR if initiated else Reason.PROTECTED_AS_RESPONDER
+        self._context.reasons[pair.reason] += 1
+        self._decisions.protect(pair, ready.child.lifetime, now)
+        self._count_later(now)
+
+    def _discard(self, pair: Pair, child: int) -> None:
+        pair.children.pop(child, None)
+        self._pairs.pop(child, None)
+        self._liveness.forget(child)
+        self._context.emit(RemoveChild(child))
+        if not self._pairs:
+            self._context.timers.cancel(("counters", None))
+
+    def _count_later(self, now: float) -> None:
+        """Counters are read twice in a liveness time, while there is anything to count."""
+        if self._pairs:
+            self._context.timers.set(("counters", None), now + self._context.settings.liveness / 2)

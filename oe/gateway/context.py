@@ -1,0 +1,99 @@
+"""What every part of the coordinator shares: settings, our own side, lookups under way, and the ordered output."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from oe.gateway.timers import Timers
+from oe.messages import Command, IkeInput, IkeOutput, KeysLookedUp, LookUpKeys, Note
+from oe.model import Address, Group, KeyAnswer, Network, PublicKey, Reason
+from oe.policy.groups import PolicySet
+from oe.policy.outcome import GroupSettings
+
+Continuation = Callable[[KeyAnswer, float], None]
+TimerName = tuple[str, object]
+
+
+class IkeEngine(Protocol):
+    """The verbs of `oe.ike.endpoint.Endpoint`, as far as the coordinator drives it."""
+
+    def handle(self, event: IkeInput, now: float) -> None: ...
+    def expire(self, now: float) -> None: ...
+    def deadline(self) -> float | None: ...
+    def take(self) -> list[IkeOutput]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Limits and budgets of the coordinator; seconds unless said otherwise."""
+
+    groups: Mapping[Group, GroupSettings]
+    setup_budget: float = 3.0
+    """From the first packet to the first decision: DNS and IKE together."""
+    max_pairs: int = 100_000
+    liveness: float = 5.0
+    """How long traffic may go one way before the peer is asked whether it lives; also the pace of reading counters."""
+    ike_port: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSide:
+    """Who we are: our addresses, the client nets we act for, our public keys (the first one signs)."""
+
+    addresses: tuple[Address, ...]
+    served: tuple[Network, ...]
+    keys: tuple[PublicKey, ...]
+
+    def is_own(self, address: Address) -> bool:
+        return address in self.addresses
+
+    def serves(self, address: Address) -> bool:
+        """We speak for `address`: it is ours or a client's."""
+        return address in self.addresses or any(address in net for net in self.served)
+
+    def address_of_family(self, version: int) -> Address | None:
+        return next((address for address in self.addresses if address.version == version), None)
+
+
+class Context:
+    """The desk that all parts work at. `commands` is the output in order."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        policies: PolicySet,
+        own: OwnSide,
+        tickets: Iterator[int],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.settings = settings
+        self.policies = policies
+        self.own = own
+        self.tickets = tickets
+        self.entropy = entropy
+        self.timers: Timers[TimerName] = Timers()
+        self.commands: list[Command] = []
+        self.reasons: Counter[Reason] = Counter()
+        self._lookups: dict[int, Continuation] = {}
+
+    def emit(self, *commands: Command) -> None:
+        self.commands.extend(commands)
+
+    def note(self, level: str, event: str, **fields: object) -> None:
+        """A log line; fields are turned to text here so that notes stay plain values."""
+        plain = tuple((k, v if isinstance(v, int | float) else str(v)) for k, v in fields.items())
+        self.commands.append(Note(level, event, plain))
+
+    def look_up(self, owner: Address, deadline: float, then: Continuation) -> None:
+        """Ask DNS for `owner`; `then(answer, now)` runs once, and must look at the state again."""
+        ticket = next(self.tickets)
+        self._lookups[ticket] = then
+        self.emit(LookUpKeys(ticket, owner, deadline))
+
+    def looked_up(self, event: KeysLookedUp, now: float) -> None:
+        then = self._lookups.pop(event.ticket, None)
+        if then is None:
+            self.reasons[Reason.LATE_ANSWER] += 1
+        else:
+            then(event.answer, now)

@@ -1,0 +1,269 @@
+"""The joint of the house: it takes every event to its part, and joins the coordinator with the IKE engine.
+
+Pure: `handle` an event, `expire` timers, ask the next `deadline`, `take` the ordered commands.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from oe.gateway.children import Children
+from oe.gateway.context import Context, GatewaySettings, IkeEngine, OwnSide
+from oe.gateway.decisions import VERDICTS, Decisions
+from oe.gateway.inbound import Inbound
+from oe.gateway.outbound import Outbound, Ports
+from oe.gateway.pairs import Failure, Pair
+from oe.messages import (
+    ChildClosed,
+    ChildExpired,
+    ChildInstalled,
+    ChildReady,
+    CloseEverything,
+    Command,
+    CountersRead,
+    DatagramReceived,
+    Drop,
+    Event,
+    Finish,
+    FlushAsked,
+    IkeInput,
+    IkeOutput,
+    JudgePeer,
+    KeysLookedUp,
+    NegotiationEnded,
+    Note,
+    OctetsSigned,
+    PacketTrapped,
+    Rejected,
+    Release,
+    ReserveSpi,
+    SendDatagram,
+    SignOctets,
+    SpiReserved,
+    StopAsked,
+)
+from oe.model import Address, Group, HeldPacket, HostPair, PairState, PairStatus, Reason, Verdict
+from oe.policy.flow import FlowEvent
+from oe.policy.groups import PolicySet
+from oe.policy.select import select
+from oe.trap.holds import HoldTable
+
+Admits = Callable[[Address], bool]
+
+POLICY_ALONE = {
+    Group.CLEAR: Verdict.CLEAR,
+    Group.CLEAR_OR_PRIVATE: Verdict.CLEAR,
+    Group.BLOCK: Verdict.BLOCKED,
+}
+"""Groups whose packets are never trapped. One may still arrive from before a policy change."""
+
+RETRY_FIRST = 5.0
+"""Seconds after which a failed encryption is tried again behind the standing decision; doubles with each try."""
+
+RETRYABLE = frozenset(
+    {
+        Reason.DNS_FAILED,
+        Reason.DNS_TIMEOUT,
+        Reason.PEER_SILENT,
+        Reason.NEGOTIATION_TIMEOUT,
+        Reason.INSTALL_FAILED,
+        Reason.OWN_KEY_UNPUBLISHED,
+        Reason.OWN_CLIENT_UNDELEGATED,
+    }
+)
+"""Failures that may pass by themselves. The others wait for their decision to expire."""
+
+
+class Gateway:
+    """All host pairs, and the IKE engine that they negotiate with."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        policies: PolicySet,
+        own: OwnSide,
+        make_ike: Callable[[Admits], IkeEngine],
+        holds: HoldTable,
+        tickets: Iterator[int],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._context = Context(settings, policies, own, tickets, entropy)
+        self._holds = holds
+        self._decisions = Decisions(self._context, holds)
+        ports = Ports(self._decisions.find, self._decisions.move, self._feed_ike, self._fall_back)
+        self._outbound = Outbound(self._context, ports)
+        self._children = Children(self._context, self._decisions, self._outbound, self._feed_ike)
+        self._inbound = Inbound(self._context, self._feed_ike)
+        self._ike = make_ike(self._inbound.admits)
+        self._stopping = False
+        self._draining = False
+
+    # --- verbs -------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> None:
+        """Take in one event. The commands that follow from it are waiting in `take` afterwards."""
+        match event:
+            case PacketTrapped(packet):
+                self._trapped(packet, now)
+            case KeysLookedUp():
+                self._context.looked_up(event, now)
+            case DatagramReceived() | OctetsSigned() | SpiReserved():
+                self._feed_ike(event, now)
+            case ChildInstalled():
+                self._children.installed(event, now)
+            case ChildExpired(child, hard):
+                if hard:
+                    self._children.expired(child, now)
+            case CountersRead():
+                self._children.counted(event, now)
+            case FlushAsked(pair):
+                self._flush(pair, now)
+            case StopAsked():
+                self._stop(now)
+
+    def expire(self, now: float) -> None:
+        """Let everything happen whose time has come."""
+        for kind, subject in self._context.timers.due(now):
+            if kind == "counters":
+                self._children.count()
+            elif isinstance(subject, HostPair):
+                self._due(kind, subject, now)
+        self._ike.expire(now)
+        self._drain(now)
+        # Last, so that a packet whose patience ends with its pair's budget still gets the pair's verdict.
+        self._decisions.expire_holds(now)
+
+    def deadline(self) -> float | None:
+        """When `expire` wants to be called next; None: not before the next event."""
+        deadlines = (self._holds.deadline(), self._context.timers.deadline(), self._ike.deadline())
+        return min((at for at in deadlines if at is not None), default=None)
+
+    def take(self) -> list[Command]:
+        """The commands since the last call, in the order in which they must be carried out."""
+        commands, self._context.commands = self._context.commands, []
+        return commands
+
+    def snapshot(self) -> tuple[PairStatus, ...]:
+        """Every pair that is known, for `oe status`."""
+        return self._decisions.status()
+
+    @property
+    def reasons(self) -> Mapping[Reason, int]:
+        """How often each reason was met."""
+        return self._context.reasons
+
+    # --- packets -----------------------------------------------------------------------------------------------
+
+    def _trapped(self, packet: HeldPacket, now: float) -> None:
+        pair = self._decisions.find(packet.pair)
+        if pair is None:
+            group = select(self._context.policies, packet.pair.destination).group
+            if self._settled_at_once(packet, group):
+                return
+            pair = self._decisions.enter(packet.pair, now)
+        verdict = VERDICTS.get(pair.state) if pair.state is not None else None
+        if verdict is not None:
+            # It was queued before the decision reached the kernel.
+            self._decisions.let_go((packet,), pair, verdict)
+            return
+        self._decisions.hold(packet, now)
+        if pair.state is None:
+            self._decisions.move(pair, FlowEvent.TRAPPED, now)
+            self._outbound.start(pair, now)
+
+    def _settled_at_once(self, packet: HeldPacket, group: Group) -> bool:
+        """True if a packet of an unknown pair needs no record: the policy alone decides, or there is no room."""
+        verdict = POLICY_ALONE.get(group)
+        reason = Reason.POLICY_BLOCK
+        if verdict is None:
+            if not self._stopping and len(self._decisions) < self._context.settings.max_pairs:
+                return False
+            reason = Reason.STOPPING if self._stopping else Reason.TOO_MANY_PAIRS
+            verdict = Verdict.BLOCKED if group is Group.PRIVATE else Verdict.CLEAR
+            self._context.reasons[reason] += 1
+        if verdict is Verdict.BLOCKED:
+            self._context.emit(Drop((packet.id,), reason))
+        else:
+            self._context.emit(Release((packet.id,), verdict, fail_closed=False))
+        return True
+
+    # --- attempts ----------------------------------------------------------------------------------------------
+
+    def _fall_back(self, pair: Pair, failure: Failure, now: float) -> None:
+        """An attempt came to nothing. A standing decision is not touched by it, a living SA even less."""
+        self._context.reasons[failure.reason] += 1
+        if pair.state not in VERDICTS:
+            self._decisions.fall_back(pair, failure, now)
+        if failure.reason in RETRYABLE and pair.state is not PairState.PROTECTED:
+            at = now + RETRY_FIRST * 2**pair.retries
+            if pair.expires is not None and at < pair.expires:
+                pair.retries += 1
+                self._context.timers.set(("retry", pair.pair), at)
+
+    def _due(self, kind: str, key: HostPair, now: float) -> None:
+        if kind == "attempt":
+            self._outbound.ran_out(key, now)
+            return
+        pair = self._decisions.find(key)
+        if pair is None or pair.state is PairState.PROTECTED:
+            return
+        if kind == "retry" and pair.attempt is None:
+            self._outbound.start(pair, now, background=pair.state in VERDICTS)
+        elif kind == "expiry":
+            # The next packet is a first packet again; it need not wait for an attempt that runs in the background.
+            self._outbound.abandon(pair)
+            self._decisions.forget(pair, FlowEvent.EXPIRED, now, Reason.DECISION_EXPIRED)
+            self._children.close_all(pair, Reason.DECISION_EXPIRED, now)
+
+    # --- the IKE engine ----------------------------------------------------------------------------------------
+
+    def _feed_ike(self, event: IkeInput, now: float) -> None:
+        self._ike.handle(event, now)
+        self._drain(now)
+
+    def _drain(self, now: float) -> None:
+        """Carry out what the IKE engine wants. An output may bring it new inputs: their outputs come after."""
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while outputs := self._ike.take():
+                for output in outputs:
+                    self._from_ike(output, now)
+        finally:
+            self._draining = False
+
+    def _from_ike(self, output: IkeOutput, now: float) -> None:
+        match output:
+            case SendDatagram() | SignOctets() | ReserveSpi() | Note():
+                self._context.emit(output)
+            case JudgePeer():
+                self._inbound.judge(output, now)
+            case ChildReady():
+                self._children.ready(output)
+            case NegotiationEnded():
+                self._outbound.ended(output, now)
+            case ChildClosed(child, reason):
+                self._children.closed(child, reason, now)
+            case Rejected(reason, remote, detail):
+                self._context.reasons[reason] += 1
+                self._context.note("debug", "ike-rejected", reason=reason, remote=remote, detail=detail)
+
+    # --- the operator ------------------------------------------------------------------------------------------
+
+    def _flush(self, only: HostPair | None, now: float) -> None:
+        for pair in self._decisions:
+            if only is None or pair.pair == only:
+                self._outbound.abandon(pair)
+                self._decisions.forget(pair, FlowEvent.FLUSHED, now, Reason.OPERATOR_FLUSH)
+                self._children.close_all(pair, Reason.OPERATOR_FLUSH, now)
+
+    def _stop(self, now: float) -> None:
+        """Say good-bye to the peers, let go what is held as its group allows, take everything down."""
+        self._stopping = True
+        self._children.stop()
+        self._feed_ike(CloseEverything(), now)
+        for pair in self._decisions:
+            self._decisions.release_all(pair)
+            self._outbound.abandon(pair)
+            self._decisions.forget(pair, FlowEvent.FLUSHED, now, Reason.STOPPING)
+            self._children.close_all(pair, Reason.STOPPING, now)
+        self._context.emit(Finish())

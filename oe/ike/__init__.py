@@ -1,0 +1,15 @@
+"""IKEv2 (RFC 7296), as little of it as opportunistic encryption needs, and that strictly.
+
+Stateless, reading upwards; every value is frozen, every decoder gives a value or `ParseError`:
+
+    registry     IANA's numbers, unknown ones included
+    payloads     what stands inside a payload, and how it is encoded
+    message      header, chain of payloads, the Encrypted payload
+    rules        which payloads a message may and must have, as data
+    proposals    what we offer and accept, and what was agreed
+    crypto       key exchange, PRF, AEAD, public keys
+    keymat       from a shared secret to the keys of an IKE SA and of a Child SA
+    auth         what is signed, how a signature is named on the wire, whether it is good
+
+Nothing here reads a clock, opens a socket or makes its own chance: entropy is a parameter.
+"""

@@ -1,0 +1,122 @@
+"""The back-end interface: what carries ESP for the daemon, be it the kernel's XFRM or this process over a TUN device.
+
+A back end knows nothing of policy groups. It carries out `InstallChild`, `RemoveChild`, `ReserveSpi` and `ReadCounters`
+of `oe.messages` and reports `ChildExpired`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from oe.messages import ChildExpired
+from oe.model import Address, ChildCounters, ChildSa, Directions, Mode, Reason
+
+REPLAY_WINDOW = 256
+"""Packets; RFC 4303 3.4.3 asks for 64 where speed is expected, parallel paths and queues reorder by more."""
+
+SOFT_PACKETS = 3 << 30
+"""Outbound packets after which an SA without ESN asks for its successor: three quarters of its sequence numbers."""
+
+FIRST_SPI = 0x100
+"""1-255 are reserved by IANA, 0 never goes on the wire (RFC 4303 2.1)."""
+
+
+class BackendName(StrEnum):
+    """How ESP is carried; the value is that of `backend` in the configuration and in `oe status`."""
+
+    XFRM = "xfrm"
+    USERSPACE = "userspace"
+
+
+class Timer(Protocol):
+    """A call that will be made at its time unless it is cancelled."""
+
+    def cancel(self) -> None: ...
+
+
+class Loop(Protocol):
+    """What a back end needs of an event loop; asyncio's loops have this form."""
+
+    def time(self) -> float: ...
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer: ...
+
+    def call_soon(self, callback: Callable[[], object], /) -> Timer: ...
+
+    def add_reader(self, fd: int, callback: Callable[[], object], /) -> object: ...
+
+    def remove_reader(self, fd: int, /) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Packet mark bits shared with the trap."""
+
+    exempt: int = 0x10000
+    """On what the daemon itself sends: never trapped, never led into the tunnel."""
+    shield_closed: int = 0x20000
+    """Lead into the tunnel; without tunnel: nowhere."""
+    shield_open: int = 0x40000
+    """Lead into the tunnel; without tunnel: the ordinary way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The back end that this machine can run, and one sentence why."""
+
+    backend: BackendName
+    why: str
+
+
+class Backend(Protocol):
+    """Carries ESP for Child SAs.
+
+    Where several Child SAs of one pair are in place, packets leave through the one whose outbound half was installed
+    last, and arrive through any of them; when that one is removed, its predecessor takes over again.
+    """
+
+    @property
+    def name(self) -> BackendName: ...
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """What it can carry; do not agree on anything else."""
+
+    @property
+    def encapsulates(self) -> bool:
+        """It carries ESP in UDP (RFC 3948)."""
+
+    @property
+    def tunnel_interface(self) -> str | None:
+        """The device that marked packets are led into and that decapsulated ones come from; None: XFRM does both."""
+
+    def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
+        """Take away what a crashed run left behind, and be ready.
+
+        Start the trap first, without decisions: until then packets of `private` pairs must not be let out by any.
+        Raises MachineLacks or KernelError.
+        """
+
+    def reserve_spi(self, local: Address, remote: Address) -> int:
+        """An inbound SPI for SAs from `remote` to `local` that nobody else uses, kept for 30 s. Raises KernelError."""
+
+    def install(self, child: ChildSa, directions: Directions) -> None:
+        """Put one half or both in place, all or nothing: raises KernelError after everything was taken back.
+
+        The lifetime counts from the first half. After it `ChildExpired(hard=True)` is reported: the SAs are gone, and
+        packets of the pair are *dropped* until `remove` is called, so that nothing leaves before it is decided anew.
+        `ChildExpired(hard=False)` says that sequence numbers run short.
+        """
+
+    def remove(self, child: int) -> None:
+        """Take away whatever is in place of a Child SA; an unknown one is ignored. Raises KernelError."""
+
+    def counters(self) -> tuple[ChildCounters, ...]:
+        """All Child SAs in place. Raises KernelError."""
+
+    def statistics(self) -> Mapping[Reason, int]:
+        """Packets dropped since the start, by reason."""
+
+    def close(self) -> None:
+        """Take everything away. Undo the trap's decisions first: what they marked as protected now leaves in clear."""

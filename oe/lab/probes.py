@@ -1,0 +1,193 @@
+"""Small flows with plain sockets: connect or send, wait for the echo, measure the first answer and count losses.
+
+A probe sends one packet at a time and the next after the answer, so that its first delay is what the first packet
+of a new pair suffers. Every payload carries the caller's marker: what is found of it on a wire went in clear.
+"""
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+PORT = 7
+"""Echo, TCP and UDP (RFC 862)."""
+_AGAIN = 0.3
+"""Seconds to wait for the answer to any packet but the first."""
+_TCP_TOTAL_RETRANS = 100
+"""Offset of tcpi_total_retrans in struct tcp_info."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a flow shall be. `patience` is the time in seconds to wait for the first answer."""
+
+    protocol: str
+    """tcp, udp, icmp or burst (UDP datagrams sent all at once)."""
+    source: str
+    destination: str
+    marker: str
+    count: int
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class Echoes:
+    """What became of a flow. Times are of the wall clock, as captures are."""
+
+    sent: int
+    answered: int
+    lost: int
+    """TCP: retransmitted segments; otherwise packets sent and not answered."""
+    first_delay: float | None
+    """Seconds from the first packet (TCP: connect) to the first answer."""
+    error: str
+    """Name of the errno with which the system refused at once, empty when it did not."""
+    started: float
+    ended: float
+
+
+@dataclass(slots=True)
+class _Tally:
+    sent: int = 0
+    answered: int = 0
+    first_delay: float | None = None
+    error: str = ""
+    retransmitted: int | None = None
+
+    def answer(self, since: float) -> None:
+        self.answered += 1
+        if self.first_delay is None:
+            self.first_delay = time.monotonic() - since
+
+
+def run(probe: Probe) -> Echoes:
+    """Drive one flow to its end."""
+    tally = _Tally()
+    started = time.time()
+    try:
+        _FLOWS[probe.protocol](probe, tally)
+    except TimeoutError:
+        pass
+    except OSError as error:
+        tally.error = os.strerror(error.errno or 0)
+    lost = tally.sent - tally.answered if tally.retransmitted is None else tally.retransmitted
+    return Echoes(tally.sent, tally.answered, lost, tally.first_delay, tally.error, started, time.time())
+
+
+def _socket(probe: Probe, kind: int, protocol: int = 0) -> socket.socket:
+    family = socket.AF_INET if ip_address(probe.source).version == 4 else socket.AF_INET6
+    made = socket.socket(family, kind, protocol)
+    made.bind((probe.source, 0))
+    made.settimeout(probe.patience)
+    return made
+
+
+def _payload(probe: Probe, number: int) -> bytes:
+    return f"{probe.marker} {number:04d}".encode()
+
+
+def _tcp(probe: Probe, tally: _Tally) -> None:
+    with _socket(probe, socket.SOCK_STREAM) as stream:
+        started = time.monotonic()
+        tally.sent = 1
+        tally.retransmitted = 0
+        try:
+            stream.connect((probe.destination, PORT))
+            tally.first_delay = time.monotonic() - started
+            for number in range(probe.count):
+                line = _payload(probe, number)
+                stream.sendall(line)
+                if not _received(stream, len(line)):
+                    return
+                tally.answered += 1
+                tally.sent = tally.answered
+        finally:
+            information = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+            tally.retransmitted = struct.unpack_from("=I", information, _TCP_TOTAL_RETRANS)[0]
+
+
+def _received(stream: socket.socket, size: int) -> bool:
+    while size > 0:
+        chunk = stream.recv(size)
+        if not chunk:
+            return False
+        size -= len(chunk)
+    return True
+
+
+def _udp(probe: Probe, tally: _Tally) -> None:
+    with _socket(probe, socket.SOCK_DGRAM) as datagrams:
+        datagrams.connect((probe.destination, PORT))
+        _ping_pong(probe, tally, datagrams, lambda number: _payload(probe, number), lambda data: data)
+
+
+def _icmp(probe: Probe, tally: _Tally) -> None:
+    version = ip_address(probe.source).version
+    protocol, request = (socket.IPPROTO_ICMP, 8) if version == 4 else (socket.IPPROTO_ICMPV6, 128)
+    answer = 0 if version == 4 else 129
+    identifier = int.from_bytes(os.urandom(2), "big")
+
+    def packet(number: int) -> bytes:
+        body = struct.pack(">HH", identifier, number) + _payload(probe, number)
+        checksum = _checksum(bytes([request, 0, 0, 0]) + body)  # the kernel does it for ICMPv6
+        return struct.pack(">BBH", request, 0, checksum) + body
+
+    def echo(data: bytes) -> bytes:
+        data = data[(data[0] & 15) * 4 :] if version == 4 and data else data
+        return data[8:] if data[:1] == bytes([answer]) and data[4:6] == packet(0)[4:6] else b""
+
+    with _socket(probe, socket.SOCK_RAW, protocol) as raw:
+        raw.connect((probe.destination, 0))
+        _ping_pong(probe, tally, raw, packet, echo)
+
+
+def _ping_pong(
+    probe: Probe, tally: _Tally, raw: socket.socket, packet: Callable[[int], bytes], echo: Callable[[bytes], bytes]
+) -> None:
+    """Send `count` packets, each after the answer to the one before. Unanswered at first: one more, then give up."""
+    for number in range(probe.count):
+        started = time.monotonic()
+        raw.send(packet(number))
+        tally.sent += 1
+        patience = _AGAIN if number else probe.patience
+        if _awaited(raw, _payload(probe, number), echo, started + patience):
+            tally.answer(started)
+        elif number > 0 and not tally.answered:
+            return
+
+
+def _awaited(raw: socket.socket, expected: bytes, echo: Callable[[bytes], bytes], deadline: float) -> bool:
+    """Wait for one answer; others (late ones, errors of other flows) are passed over."""
+    while (left := deadline - time.monotonic()) > 0:
+        raw.settimeout(left)
+        with suppress(TimeoutError):
+            if echo(raw.recv(2048)) == expected:
+                return True
+    return False
+
+
+def _burst(probe: Probe, tally: _Tally) -> None:
+    """Send all datagrams at once; each is to be answered, in order. One out of order counts as lost."""
+    with _socket(probe, socket.SOCK_DGRAM) as datagrams:
+        datagrams.connect((probe.destination, PORT))
+        started = time.monotonic()
+        for number in range(probe.count):
+            datagrams.send(_payload(probe, number))
+            tally.sent += 1
+        for number in range(probe.count):
+            datagrams.settimeout(probe.patience if number == 0 else _AGAIN)
+            if datagrams.recv(2048) == _payload(probe, number):
+                tally.answer(started)
+
+
+def _checksum(data: bytes) -> int:
+    """Internet checksum (RFC 1071)."""
+    padded = data + bytes(len(data) % 2)
+    return 0xFFFF - int.from_bytes(padded, "big") % 0xFFFF
+
+
+_FLOWS: dict[str, Callable[[Probe, _Tally], None]] = {"tcp": _tcp, "udp": _udp, "icmp": _icmp, "burst": _burst}

@@ -1,0 +1,1 @@
+"""What the operator wants: policy groups, the choice among them, and what follows when encryption fails."""

@@ -1,0 +1,179 @@
+"""Puts the table `inet oe` into the kernel: rules by the `nft` program, decisions by raw netlink."""
+
+import errno
+import os
+import socket
+import subprocess
+
+from oe.errors import KernelError, MachineLacks
+from oe.model import HostPair, Verdict
+from oe.trap import nfnetlink
+from oe.trap.nfnetlink import Counter
+from oe.trap.ruleset import DECISION_CHAINS, Kernel, TrapSpec, render, render_floor, render_reload
+
+_NETLINK_NETFILTER = 12
+_RECEIVE_OCTETS = 65536
+_NFT_PATIENCE = 60.0
+"""Seconds for one run of `nft`; a hundred thousand intervals take about one."""
+_REPLACE_ATTEMPTS = 4
+"""An element may time out, or be put there, between our look and our step; not this often."""
+
+_PRIVILEGE = MachineLacks("no permission to change nftables", "run as root or with CAP_NET_ADMIN")
+
+
+class NftTable:
+    """Our table in the network namespace of the thread that makes the object. Other tables are never touched.
+
+    `install`, `reload`, `reduce_to_floor` and `remove` run `nft` and take tens of milliseconds, more with very many
+    intervals; everything else takes microseconds. All block. `KernelError` names what the kernel refused.
+    """
+
+    def __init__(self) -> None:
+        """Raises `MachineLacks` when there is no netfilter netlink."""
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        except OSError as fault:
+            remedy = "load the kernel module nf_tables or use a kernel built with it"
+            raise MachineLacks("no netfilter netlink in this kernel", remedy) from fault
+        self._socket.bind((0, 0))
+        self._kernel: Kernel | None = None
+        self._spec: TrapSpec | None = None
+
+    def kernel(self) -> Kernel:
+        """What this kernel can do, found out by trying, once. `MachineLacks` when it can queue in no way."""
+        if self._kernel is None:
+            queue = _accepts("queue to 0")
+            if not queue and not self._has_queue_target():
+                remedy = "load the kernel module nft_queue, or xt_NFQUEUE with nft_compat"
+                raise MachineLacks("nftables here has neither the queue expression nor the NFQUEUE target", remedy)
+            self._kernel = Kernel(native_queue=queue, reject=_accepts("reject with icmpx admin-prohibited"))
+        return self._kernel
+
+    def install(self, spec: TrapSpec) -> None:
+        """Put the table in place, instead of that of an earlier run, at once. Decisions start empty."""
+        kernel = self.kernel()
+        _run_nft("install", render(spec, kernel))
+        self._spec = spec
+        if not kernel.native_queue:
+            # Until this is done the closed trap drops and the open one passes, as without a listener.
+            self._transact(
+                "add queue rules of",
+                "table inet oe",
+                nfnetlink.add_queue_target("oe", "queue-closed", spec.queue_closed, bypass=False),
+                nfnetlink.add_queue_target("oe", "queue-open", spec.queue_open, bypass=True),
+            )
+
+    def reload(self, spec: TrapSpec) -> None:
+        """New intervals, served nets and resolvers at once; decisions stay. Queues and tunnel must be the same."""
+        _run_nft("reload", render_reload(spec))
+        self._spec = spec
+
+    def reduce_to_floor(self) -> None:
+        """Leave only what keeps closed nets shut; without such nets, nothing."""
+        if self._spec is not None:
+            _run_nft("reduce", render_floor(self._spec))
+
+    def remove(self) -> None:
+        """Take the table away, whoever installed it; none is fine too."""
+        _run_nft("remove", "add table inet oe\ndelete table inet oe\n")
+
+    def decide(self, pair: HostPair, verdict: Verdict, lifetime: float, fail_closed: bool) -> None:
+        """Further packets of `pair` go as `verdict` says for `lifetime` seconds. Replaces an earlier decision at once."""
+        addition = nfnetlink.add_decision(pair, DECISION_CHAINS[verdict, fail_closed], lifetime)
+        steps: tuple[bytes, ...] = (addition,)
+        fault = 0
+        for _ in range(_REPLACE_ATTEMPTS):
+            fault = self._send(nfnetlink.transaction(*steps))
+            if fault == errno.EEXIST:
+                steps = (nfnetlink.delete_decision(pair), addition)
+            elif fault == errno.ENOENT and len(steps) > 1:
+                steps = (addition,)
+            else:
+                break
+        _complain(fault, "decide", str(pair))
+
+    def undecide(self, pair: HostPair) -> None:
+        """The pair's group decides about its next packet again; no decision is fine too."""
+        fault = self._send(nfnetlink.transaction(nfnetlink.delete_decision(pair)))
+        if fault != errno.ENOENT:
+            _complain(fault, "undecide", str(pair))
+
+    def counters(self) -> dict[str, Counter]:
+        """What the table dropped so far, by the names of `ruleset.Dropped`; empty without a table."""
+        found: dict[str, Counter] = {}
+        self._socket.send(nfnetlink.dump_counters())
+        finished = False
+        while not finished:
+            part, finished = nfnetlink.counters(self._socket.recv(_RECEIVE_OCTETS))
+            found |= part
+        return found
+
+    def close(self) -> None:
+        """Close our socket; the table stays."""
+        self._socket.close()
+
+    def _has_queue_target(self) -> bool:
+        probe = f"oe-probe-{os.getpid()}"
+        trial = nfnetlink.trial(
+            nfnetlink.add_table(probe),
+            nfnetlink.add_chain(probe, "probe"),
+            nfnetlink.add_queue_target(probe, "probe", 0, bypass=True),
+        )
+        fault = self._send(trial)
+        if fault == errno.EPERM:
+            raise _PRIVILEGE
+        return fault == 0
+
+    def _transact(self, operation: str, subject: str, *messages: bytes) -> None:
+        _complain(self._send(nfnetlink.transaction(*messages)), operation, subject)
+
+    def _send(self, batch: bytes) -> int:
+        """Send a batch; its first errno, 0 if there was none.
+
+        The kernel works through a batch inside `send`, so that all answers are there when it returns. How many
+        there are depends on what failed; they are read up to the last, lest one be taken for the next batch's.
+        """
+        self._socket.send(batch)
+        fault = 0
+        while True:
+            try:
+                answer = self._socket.recv(_RECEIVE_OCTETS, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return fault
+            fault = fault or next(filter(None, nfnetlink.errors(answer)), 0)
+
+
+def _complain(fault: int, operation: str, subject: str) -> None:
+    if fault:
+        raise KernelError(operation, subject, fault, os.strerror(fault))
+
+
+def _accepts(rule: str) -> bool:
+    """Whether the kernel knows all expressions of `rule`; nothing is changed."""
+    probe = f"oe-probe-{os.getpid()}"
+    finished = _nft("--check", text=f"table inet {probe} {{\n chain probe {{\n  {rule}\n }}\n}}\n")
+    return finished.returncode == 0
+
+
+def _run_nft(operation: str, text: str) -> None:
+    finished = _nft(text=text)
+    if finished.returncode == 0:
+        return
+    first = next(iter(finished.stderr.splitlines()), "no message")
+    fault = next((number for number in errno.errorcode if os.strerror(number) in first), 0)
+    raise KernelError(operation, "table inet oe", fault, first)
+
+
+def _nft(*options: str, text: str) -> subprocess.CompletedProcess[str]:
+    command = ["nft", *options, "-f", "-"]
+    try:
+        finished = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=_NFT_PATIENCE, check=False
+        )
+    except FileNotFoundError as fault:
+        raise MachineLacks("the program nft is not installed", "install nftables") from fault
+    except subprocess.TimeoutExpired as fault:
+        raise KernelError("run", "nft", errno.ETIMEDOUT, f"no end within {_NFT_PATIENCE:.0f} s") from fault
+    if finished.returncode and "Operation not permitted" in finished.stderr:
+        raise _PRIVILEGE
+    return finished

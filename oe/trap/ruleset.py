@@ -1,0 +1,355 @@
+"""The one table `inet oe`, as text for `nft -f`. Pure.
+
+It has two storeys. The upper one traps: decisions on pairs first, then the policy groups, compiled to one disjoint
+interval map per family, so that the kernel chooses what `policy` chose. The lower one, the floor, is there for
+`private` and `block` alone and knows neither queue nor decision: whatever went wrong above, by an expired decision, a
+dead daemon, a tunnel that is gone, no clear packet to or from those nets passes it.
+
+    output ─────► exempt? ─► classify ─► decided4/6 ─► accept │ shield-… │ refuse
+    prerouting ─► from a net we serve? ┘ └► groups4/6 ─► accept │ trap-closed │ trap-open │ refuse-unicast
+               └► from a closed net, to us or a client, outside a tunnel? ─► count and drop
+    postrouting ► to a closed net, from us or a client, outside a tunnel? ─► count and drop
+
+Sets and maps hold everything that a reload may change; the rules themselves depend on the machine only.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+
+from oe.model import (
+    MARK_EXEMPT,
+    MARK_SHIELD_CLOSED,
+    MARK_SHIELD_OPEN,
+    Address,
+    Group,
+    Interval,
+    Network,
+    SocketAddress,
+    Verdict,
+)
+
+_ALL_MARKS = MARK_EXEMPT | MARK_SHIELD_CLOSED | MARK_SHIELD_OPEN
+_INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+
+
+class Dropped(StrEnum):
+    """Named counters of the table: every place where it drops a packet."""
+
+    REFUSED = "refused"
+    """Group `block`, or a pair decided to be blocked; answered with ICMP where the kernel can."""
+    UNQUEUED = "unqueued"
+    """A `private` packet that found no queue rule."""
+    CLEAR_TO_PRIVATE = "clear-to-private"
+    """About to leave for a `private` net without a tunnel."""
+    CLEAR_FROM_PRIVATE = "clear-from-private"
+    """Came from a `private` net without a tunnel."""
+    TO_BLOCK = "to-block"
+    FROM_BLOCK = "from-block"
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """The interface of the userspace back end, and the largest packet that fits through it in octets."""
+
+    interface: str
+    mtu: int
+
+    def __post_init__(self) -> None:
+        if not _INTERFACE.fullmatch(self.interface):
+            raise ValueError(f"not an interface name: {self.interface!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrapSpec:
+    """What the table shall do. `intervals` are disjoint, of both families, in any order."""
+
+    intervals: tuple[Interval, ...]
+    queue_closed: int
+    """For `private`: without a listener the kernel drops."""
+    queue_open: int
+    """For `private-or-clear`: without a listener the kernel lets pass."""
+    served: tuple[Network, ...] = ()
+    """Nets of clients whose forwarded packets are trapped as ours are."""
+    resolvers: tuple[SocketAddress, ...] = ()
+    """Where our own DNS questions go, UDP or TCP; never trapped."""
+    resolver_uids: tuple[int, ...] = ()
+    """Users whose questions to any port 53 or 853 are never trapped: a recursive resolver on this machine."""
+    tunnel: Tunnel | None = None
+    """The userspace tunnel; None: tunnels are the kernel's own (XFRM)."""
+    max_decisions: int = 262_144
+    """Pairs decided at one time, per family."""
+
+    @property
+    def has_closed_nets(self) -> bool:
+        """Whether something has to stay shut when the trap is gone."""
+        return any(interval.group in (Group.PRIVATE, Group.BLOCK) for interval in self.intervals)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What this kernel's nf_tables can do."""
+
+    native_queue: bool
+    """It has the `queue` expression; else the two queue chains are rendered empty, to be filled by a target rule."""
+    reject: bool
+
+
+GROUP_VERDICTS = {
+    Group.PRIVATE: "goto trap-closed",
+    Group.PRIVATE_OR_CLEAR: "goto trap-open",
+    Group.CLEAR_OR_PRIVATE: "accept",
+    Group.CLEAR: "accept",
+    Group.BLOCK: "goto refuse-unicast",
+}
+
+DECISION_CHAINS: dict[tuple[Verdict, bool], str | None] = {
+    (Verdict.PROTECTED, True): "shield-closed",
+    (Verdict.PROTECTED, False): "shield-open",
+    (Verdict.CLEAR, True): None,
+    (Verdict.CLEAR, False): None,
+    (Verdict.BLOCKED, True): "refuse",
+    (Verdict.BLOCKED, False): "refuse",
+}
+"""Chain that a decided pair's packets go to, by verdict and `fail_closed`; None accepts them."""
+
+
+def render(spec: TrapSpec, kernel: Kernel) -> str:
+    """The whole table, in place of one that may exist, as one transaction."""
+    body = [*_FLOOR_SETS, *_trap_maps(spec), *_floor_chains(spec), *_trap_chains(spec, kernel), *_hooks(spec)]
+    return "\n".join([*_REPLACE, "table inet oe {", *body, "}", *_elements(spec), ""])
+
+
+def render_floor(spec: TrapSpec) -> str:
+    """The table reduced to what stays when nobody listens: closed nets stay shut, the rest is free.
+
+    Without closed nets the table is removed.
+    """
+    if not spec.has_closed_nets:
+        return "\n".join([*_REPLACE, ""])
+    body = [*_FLOOR_SETS, *_floor_chains(spec), *_hooks(spec, floor_only=True)]
+    return "\n".join([*_REPLACE, "table inet oe {", *body, "}", *_elements(spec, floor_only=True), ""])
+
+
+def render_reload(spec: TrapSpec) -> str:
+    """New policy for a table that stands, as one transaction; decisions and counters stay.
+
+    Queues, tunnel and `max_decisions` are taken to be those that the table was rendered with.
+    """
+    flush = [f"flush {kind} inet oe {name}" for kind, name in _CONTENTS]
+    return "\n".join([*flush, *_elements(spec), ""])
+
+
+_REPLACE = ("add table inet oe", "delete table inet oe")
+
+_CONTENTS = (
+    *(("map", f"groups{version}") for version in (4, 6)),
+    *(("set", f"{name}{version}") for name, version in product(("private", "block", "served", "resolvers"), (4, 6))),
+    ("set", "resolver-uids"),
+)
+
+# `asked` remembers our DNS questions, so that an answer from a closed net is let in where its question came from,
+# and nothing else is that merely comes from port 53.
+_FLOOR_SETS = (
+    *(f" counter {name} {{ }}" for name in Dropped),
+    *(
+        f" set {name}{version} {{ type ipv{version}_addr; flags interval; }}"
+        for name, version in product(("private", "block", "served"), (4, 6))
+    ),
+    *(f" set resolvers{version} {{ type ipv{version}_addr . inet_service; }}" for version in (4, 6)),
+    " set resolver-uids { type uid; }",
+    *(
+        f" set asked{version} {{ type ipv{version}_addr . ipv{version}_addr . inet_proto . inet_service . inet_service;"
+        " flags dynamic,timeout; timeout 30s; size 65536; }"
+        for version in (4, 6)
+    ),
+)
+
+
+def _trap_maps(spec: TrapSpec) -> Iterable[str]:
+    for version in (4, 6):
+        yield f" map groups{version} {{ type ipv{version}_addr : verdict; flags interval; }}"
+        yield (
+            f" map decided{version} {{ type ipv{version}_addr . ipv{version}_addr : verdict; flags timeout;"
+            f" size {spec.max_decisions}; }}"
+        )
+
+
+def _chain(name: str, *rules: str | None) -> str:
+    # The closing brace needs its own line: older `nft` refuses one after a rule.
+    return "\n".join([f" chain {name} {{", *(f"  {rule}" for rule in rules if rule), " }"])
+
+
+_NEIGHBOURS = "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }"
+
+
+def _floor_chains(spec: TrapSpec) -> Iterable[str]:
+    # The kernel's ESP-in-UDP comes by here too; our own sockets carry the mark.
+    encapsulated = None if spec.tunnel else "udp sport 4500 accept"
+    yield _chain(
+        "exempt",
+        f"meta mark & {_ALL_MARKS:#x} == {MARK_EXEMPT:#x} accept",
+        "meta l4proto { esp, ah } accept",
+        encapsulated,
+        f"{_NEIGHBOURS} accept",
+        "meta l4proto { tcp, udp } ip daddr . th dport @resolvers4 goto ask",
+        "meta l4proto { tcp, udp } ip6 daddr . th dport @resolvers6 goto ask",
+        "meta l4proto { tcp, udp } th dport { 53, 853 } meta skuid @resolver-uids goto ask",
+    )
+    yield _chain(
+        "ask",
+        "update @asked4 { ip saddr . ip daddr . meta l4proto . th sport . th dport }",
+        "update @asked6 { ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport }",
+        "accept",
+    )
+    yield _chain(
+        "not-unicast",
+        "fib daddr type { local, broadcast, multicast, anycast } accept",
+        "ip daddr 224.0.0.0/4 accept",
+        "ip6 daddr ff00::/8 accept",
+    )
+    for counter in Dropped:
+        yield _chain(f"drop-{counter}", f"counter name {counter} drop")
+    into_tunnel = f'oifname "{spec.tunnel.interface}" return' if spec.tunnel else "rt ipsec exists return"
+    for chain, counter, unless in (
+        ("to-private", Dropped.CLEAR_TO_PRIVATE, into_tunnel),
+        ("to-block", Dropped.TO_BLOCK, None),
+    ):
+        yield _chain(
+            chain,
+            unless,
+            "jump exempt",
+            "jump not-unicast",
+            f"fib saddr type local goto drop-{counter}",
+            f"ip saddr @served4 goto drop-{counter}",
+            f"ip6 saddr @served6 goto drop-{counter}",
+        )
+    for chain, counter in (("from-private", Dropped.CLEAR_FROM_PRIVATE), ("from-block", Dropped.FROM_BLOCK)):
+        yield _chain(
+            chain,
+            "meta l4proto { esp, ah } return",
+            "udp dport { 500, 4500 } return",
+            f"{_NEIGHBOURS} return",
+            "ip daddr . ip saddr . meta l4proto . th dport . th sport @asked4 return",
+            "ip6 daddr . ip6 saddr . meta l4proto . th dport . th sport @asked6 return",
+            f"fib daddr type local goto drop-{counter}",
+            f"ip daddr @served4 goto drop-{counter}",
+            f"ip6 daddr @served6 goto drop-{counter}",
+        )
+
+
+def _trap_chains(spec: TrapSpec, kernel: Kernel) -> Iterable[str]:
+    for name, flags, queue in (
+        ("queue-closed", "", spec.queue_closed),
+        ("queue-open", " flags bypass", spec.queue_open),
+    ):
+        yield _chain(name, f"queue{flags} to {queue}" if kernel.native_queue else None)
+    yield _chain("trap-closed", "jump not-unicast", "jump queue-closed", f"goto drop-{Dropped.UNQUEUED}")
+    yield _chain("trap-open", "jump not-unicast", "jump queue-open")
+    yield _chain(
+        "refuse",
+        f"counter name {Dropped.REFUSED}",
+        "reject with icmpx admin-prohibited" if kernel.reject else "drop",
+    )
+    yield _chain("refuse-unicast", "jump not-unicast", "goto refuse")
+    for name, bit in (("shield-closed", MARK_SHIELD_CLOSED), ("shield-open", MARK_SHIELD_OPEN)):
+        yield _chain(name, f"meta mark set meta mark | {bit:#x}" if spec.tunnel else None, "accept")
+    yield _chain(
+        "classify",
+        "ip saddr . ip daddr vmap @decided4",
+        "ip6 saddr . ip6 daddr vmap @decided6",
+        "ip daddr vmap @groups4",
+        "ip6 daddr vmap @groups6",
+    )
+    yield _chain(
+        "from-served",
+        f"meta mark & {MARK_EXEMPT:#x} != 0 accept",
+        "meta l4proto { esp, ah } accept",
+        "fib daddr type local accept",
+        "goto classify",
+    )
+
+
+def _hooks(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
+    if not floor_only:
+        yield _chain(
+            "output",
+            "type route hook output priority mangle; policy accept;",
+            "oif lo accept",
+            "jump exempt",
+            "goto classify",
+        )
+    # What a client of ours sends is the unprotected side of the gateway: it is trapped, not suspected.
+    served = "accept" if floor_only else "goto from-served"
+    yield _chain(
+        "prerouting",
+        "type filter hook prerouting priority mangle; policy accept;",
+        "iif lo accept",
+        f'iifname "{spec.tunnel.interface}" accept' if spec.tunnel else "meta ipsec exists accept",
+        f"ip saddr @served4 {served}",
+        f"ip6 saddr @served6 {served}",
+        *_to_closed_nets("saddr", "from"),
+    )
+    yield _chain(
+        "postrouting",
+        "type filter hook postrouting priority mangle; policy accept;",
+        "oif lo accept",
+        *_clamps(spec.tunnel),
+        *_to_closed_nets("daddr", "to"),
+    )
+
+
+def _to_closed_nets(field: str, direction: str) -> Iterable[str]:
+    for group, (protocol, version) in product(("private", "block"), (("ip", 4), ("ip6", 6))):
+        yield f"{protocol} {field} @{group}{version} jump {direction}-{group}"
+
+
+def _clamps(tunnel: Tunnel | None) -> Iterable[str]:
+    """Keep TCP segments small enough for the tunnel, both ways: who answers on the far side knows nothing of it.
+
+    The kernel only ever lowers an MSS. 40 and 60 octets are the IP and TCP headers without options.
+    """
+    syn = "tcp flags & (syn | rst) == syn tcp option maxseg size set"
+    if tunnel is None:
+        yield f"rt ipsec exists {syn} rt mtu"
+        return
+    for key, (protocol, headers) in product(("oifname", "iifname"), (("ipv4", 40), ("ipv6", 60))):
+        yield f'{key} "{tunnel.interface}" meta nfproto {protocol} {syn} {tunnel.mtu - headers}'
+
+
+# --- what is in the sets ---------------------------------------------------------------------------------------
+
+
+def _elements(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
+    contents: dict[str, list[str]] = {}
+    for interval in spec.intervals:
+        version = interval.first.version
+        between = _range(interval.first, interval.last)
+        if not floor_only:
+            contents.setdefault(f"groups{version}", []).append(f"{between} : {GROUP_VERDICTS[interval.group]}")
+        if interval.group in (Group.PRIVATE, Group.BLOCK):
+            contents.setdefault(f"{interval.group}{version}", []).append(between)
+    for net in _without_overlaps(spec.served):
+        contents.setdefault(f"served{net.version}", []).append(str(net))
+    for resolver in dict.fromkeys(spec.resolvers):
+        name = f"resolvers{resolver.address.version}"
+        contents.setdefault(name, []).append(f"{resolver.address} . {resolver.port}")
+    if spec.resolver_uids:
+        contents["resolver-uids"] = [str(uid) for uid in sorted(set(spec.resolver_uids))]
+    for name, elements in contents.items():
+        yield f"add element inet oe {name} {{ {', '.join(elements)} }}"
+
+
+def _range(first: Address, last: Address) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _without_overlaps(nets: Iterable[Network]) -> Iterable[Network]:
+    """The nets that lie in no other one; an interval set refuses overlaps."""
+    last: Network | None = None
+    for net in sorted(nets, key=lambda net: (net.version, int(net.network_address), net.prefixlen)):
+        if last is None or last.version != net.version or int(net.network_address) > int(last.broadcast_address):
+            last = net
+            yield net

@@ -1,0 +1,189 @@
+"""Child SAs: who installs, who replaces whom, who asks whether the peer lives."""
+
+from oe.messages import (
+    CheckLiveness,
+    ChildClosed,
+    ChildInstalled,
+    ChildReady,
+    CountersRead,
+    DatagramReceived,
+    Decide,
+    IkeInput,
+    IkeOutput,
+    InstallChild,
+    ReadCounters,
+    Release,
+    RemoveChild,
+    SendDatagram,
+    StopAsked,
+    Undecide,
+)
+from oe.model import ChildCounters, Directions, HostPair, PairState, Reason, SocketAddress, Verdict
+from tests.gateway.script import OURS, PEER, PEER_KEY, PRIVATE_PEER, Script, actions, child
+
+PAIR = HostPair(OURS, PEER)
+REPLY = SendDatagram(SocketAddress(OURS, 500), SocketAddress(PEER, 500), b"IKE_AUTH response")
+
+
+def responder(script: Script, id: int = 1) -> list[object]:
+    """The whole of a responder's installation; every command in order."""
+    inbound = ChildReady(100 + id, child(id, PAIR), Directions.INBOUND, None, PEER_KEY)
+    outbound = ChildReady(200 + id, child(id, PAIR), Directions.OUTBOUND, None, PEER_KEY)
+
+    def reacts(event: IkeInput) -> list[IkeOutput]:
+        done = isinstance(event, ChildInstalled) and event.directions is Directions.INBOUND
+        return [REPLY, outbound] if done else []
+
+    script.ike.reacts = reacts
+    first = script.install(inbound)
+    second = script.feed(ChildInstalled(outbound.ticket, id, Directions.OUTBOUND))
+    return [*first, *second]
+
+
+def test_responder_answers_between_the_inbound_and_the_outbound_half() -> None:
+    script = Script()
+    commands = responder(script)
+    kinds = [type(command) for command in commands if isinstance(command, SendDatagram | InstallChild | Decide)]
+    assert kinds == [SendDatagram, InstallChild, Decide]
+    status = script.status()
+    assert status is not None
+    assert (status.state, status.reason) == (PairState.PROTECTED, Reason.PROTECTED_AS_RESPONDER)
+
+
+def test_peer_that_comes_first_frees_what_we_hold_and_our_attempt_is_dropped() -> None:
+    script = Script(answers=())
+    packet = script.trap()
+    responder(script)
+    assert script.all(Release) == [Release((packet,), Verdict.PROTECTED, fail_closed=False)]
+    script.run_until(10.0)
+    assert script.all(Undecide) == []
+    assert [decide.verdict for decide in script.all(Decide)] == [Verdict.PROTECTED]
+
+
+def test_peer_replaces_a_pass_entry_at_once() -> None:
+    script = Script(answers=())
+    script.trap()
+    script.run_until(3.0)
+    responder(script)
+    assert [decide.verdict for decide in script.all(Decide)] == [Verdict.CLEAR, Verdict.PROTECTED]
+    script.run_until(120.0)
+    assert script.all(Undecide) == []
+
+
+def test_crossed_negotiations_keep_both_inbound_and_the_newest_outbound() -> None:
+    script = Script()
+    script.trap()
+    responder(script, id=1)
+    script.protect(id=2, initiated=True)
+    status = script.status()
+    assert status is not None
+    assert status.child is not None
+    assert status.child.id == 2
+    assert script.all(RemoveChild) == []
+
+
+def test_the_older_sa_takes_over_when_the_newer_ends() -> None:
+    script = Script()
+    script.trap()
+    responder(script, id=1)
+    script.protect(id=2)
+    commands = actions(script.engine_says(ChildClosed(2, Reason.DELETED_BY_PEER)))
+    assert [type(command) for command in commands] == [InstallChild, RemoveChild]
+    install = commands[0]
+    assert isinstance(install, InstallChild)
+    assert (install.child.id, install.directions) == (1, Directions.OUTBOUND)
+    script.feed(ChildInstalled(install.ticket, 1, Directions.OUTBOUND))
+    assert script.all(Undecide) == []
+    status = script.status()
+    assert status is not None
+    assert status.child is not None
+    assert status.child.id == 1
+
+
+def test_take_over_that_fails_opens_nothing() -> None:
+    script = Script()
+    script.trap()
+    responder(script, id=1)
+    script.protect(id=2)
+    script.engine_says(ChildClosed(2, Reason.DELETED_BY_PEER))
+    ticket = script.all(InstallChild)[-1].ticket
+    commands = script.feed(ChildInstalled(ticket, 1, Directions.OUTBOUND, Reason.INSTALL_FAILED, "no memory"))
+    assert actions(commands) == [Undecide(PAIR), RemoveChild(1)]
+    assert script.status() is None
+
+
+def test_older_sa_that_ends_is_no_event_for_the_pair() -> None:
+    script = Script()
+    script.trap()
+    responder(script, id=1)
+    script.protect(id=2)
+    assert actions(script.engine_says(ChildClosed(1, Reason.DELETED_BY_PEER))) == [RemoveChild(1)]
+
+
+def test_installation_that_fails_is_told_to_the_engine() -> None:
+    script = Script()
+    script.trap()
+    ready = ChildReady(9, child(1, PAIR), Directions.BOTH, script.negotiations()[0].ticket, PEER_KEY)
+    script.engine_says(ready)
+    failed = ChildInstalled(9, 1, Directions.BOTH, Reason.INSTALL_FAILED, "no ESP")
+    script.feed(failed)
+    assert failed in script.ike.heard
+    assert script.all(Decide) == []
+
+
+def test_half_an_sa_that_is_given_up_leaves_no_record() -> None:
+    script = Script()
+    script.install(ChildReady(9, child(1, PAIR), Directions.INBOUND, None, PEER_KEY))
+    assert script.status() is not None
+    assert actions(script.engine_says(ChildClosed(1, Reason.LIFETIME_ENDED))) == [RemoveChild(1)]
+    assert script.status() is None
+
+
+def test_sa_that_arrives_while_stopping_is_taken_down_again() -> None:
+    script = Script()
+    script.trap()
+    script.feed(StopAsked())
+    commands = script.install(ChildReady(9, child(1, PAIR), Directions.BOTH, None, PEER_KEY))
+    assert actions(commands) == [RemoveChild(1)]
+    assert script.status() is None
+
+
+def test_private_pairs_are_decided_fail_closed() -> None:
+    script = Script()
+    script.protect(PRIVATE_PEER, initiated=False)
+    assert script.all(Decide)[0].fail_closed
+
+
+def test_one_way_traffic_asks_whether_the_peer_lives() -> None:
+    script = Script()
+    script.trap()
+    script.protect()
+    for second in range(1, 30):
+        script.run_until(float(second))
+        if script.commands and isinstance(script.commands[-1], ReadCounters):
+            script.feed(CountersRead((ChildCounters(1, 0, 0, 3, 300),)))
+    checks = [event for event in script.ike.heard if isinstance(event, CheckLiveness)]
+    assert checks == [CheckLiveness(1)]
+
+
+def test_counters_are_shown_with_the_pair_and_read_while_there_is_something_to_count() -> None:
+    script = Script()
+    script.trap()
+    script.protect()
+    script.run_until(2.5)
+    assert isinstance(script.commands[-1], ReadCounters)
+    counters = ChildCounters(1, 5, 500, 6, 600)
+    script.feed(CountersRead((counters, ChildCounters(99, 1, 1, 1, 1))))
+    status = script.status()
+    assert status is not None
+    assert status.counters == counters
+    script.engine_says(ChildClosed(1, Reason.DELETED_BY_PEER))
+    script.feed(CountersRead(()))
+    assert script.gateway.deadline() is None
+
+
+def test_other_events_go_to_the_engine() -> None:
+    script = Script()
+    datagram = DatagramReceived(SocketAddress(OURS, 500), SocketAddress(PEER, 500), b"\0" * 28)
+    script.feed(datagram)
+    assert script.ike.heard == [datagram]

@@ -1,0 +1,42 @@
+from oe.gateway.liveness import Liveness
+from oe.model import ChildCounters
+
+
+def counters(inbound: int, outbound: int) -> ChildCounters:
+    return ChildCounters(1, inbound, inbound * 100, outbound, outbound * 100)
+
+
+def test_traffic_both_ways_is_proof_of_life() -> None:
+    liveness = Liveness(5.0)
+    assert not any(liveness.doubts(counters(n, n), float(n)) for n in range(1, 60))
+
+
+def test_silence_both_ways_needs_no_proof() -> None:
+    liveness = Liveness(5.0)
+    liveness.doubts(counters(3, 3), 0.0)
+    assert not any(liveness.doubts(counters(3, 3), float(n)) for n in range(1, 60))
+
+
+def test_receiving_only_is_proof_enough() -> None:
+    liveness = Liveness(5.0)
+    assert not any(liveness.doubts(counters(n, 0), float(n)) for n in range(1, 60))
+
+
+def test_sending_only_raises_doubt_after_patience_and_again_after_more() -> None:
+    liveness = Liveness(5.0)
+    doubted = [n for n in range(1, 20) if liveness.doubts(counters(0, n), float(n))]
+    assert doubted == [6, 12, 18]
+
+
+def test_an_answer_ends_the_doubt() -> None:
+    liveness = Liveness(5.0)
+    liveness.doubts(counters(0, 1), 0.0)
+    liveness.doubts(counters(1, 1), 4.0)
+    assert not liveness.doubts(counters(1, 1), 10.0)
+
+
+def test_forgotten_children_start_anew() -> None:
+    liveness = Liveness(5.0)
+    liveness.doubts(counters(0, 1), 0.0)
+    liveness.forget(1)
+    assert not liveness.doubts(counters(0, 1), 9.0)
