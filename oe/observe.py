@@ -15,7 +15,6 @@ import structlog
 from oe.messages import Note
 from oe.model import PairStatus, Reason
 
-Json = dict[str, object]
 Row = dict[str, str | int | float | None]
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -124,7 +123,7 @@ class DaemonStatus:
     """One row for each netfilter queue: its number and statistics."""
 
 
-def status_document(daemon: DaemonStatus, pairs: Iterable[PairStatus], now: float) -> Json:
+def status_document(daemon: DaemonStatus, pairs: Iterable[PairStatus], now: float) -> dict[str, object]:
     """The document of `oe status --json`; `pairs` in it is an iterator of rows, made as they are read."""
     return {
         "version": daemon.version,

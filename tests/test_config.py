@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -264,6 +264,7 @@ def test_no_toml(text: bytes, why: str) -> None:
         read_config(text, FILE)
 
 
+@settings(deadline=None, derandomize=True)
 @given(octets=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_octets_are_a_configuration_or_a_config_error(octets: bytes) -> None:
     try:

@@ -13,6 +13,7 @@ from oe.errors import ConfigError, KernelError, MachineLacks, OeError
 COMMANDS = {
     "run": "Encrypt traffic to every peer that publishes a key.",
     "status": "Show what a running oe does with each host pair.",
+    "flush": "Forget decisions and tunnels; the next packet decides anew.",
     "check": "Read the configuration and say what is wrong with it.",
     "key": "Make keys, and print the records that publish them.",
     "lab": "Build a small internet in network namespaces and watch oe in it.",
@@ -21,17 +22,6 @@ COMMANDS = {
 
 EXIT_CODES: tuple[tuple[type[OeError], int], ...] = ((ConfigError, 2), (MachineLacks, 3), (KernelError, 3))
 """Exit codes of errors; any other `OeError` means that the answer is no: 1."""
-
-
-class Failure(click.ClickException):
-    """An error of the house as click shows it: its text on standard error, no traceback."""
-
-    def __init__(self, error: OeError) -> None:
-        super().__init__(str(error))
-        self.exit_code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
-
-    def show(self, file: object = None) -> None:
-        click.echo(f"oe: {self.format_message()}", err=True)
 
 
 class House(click.Group):
@@ -55,7 +45,8 @@ class House(click.Group):
         try:
             return super().invoke(ctx)
         except OeError as error:
-            raise Failure(error) from None
+            click.echo(f"oe: {error}", err=True)
+            ctx.exit(next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1))
 
 
 @click.group(cls=House, context_settings={"help_option_names": ["-h", "--help"]})

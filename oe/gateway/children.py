@@ -34,8 +34,6 @@ class Children:
         self._feed_ike = feed_ike
         self._pairs: dict[int, HostPair] = {}
         self._installs: dict[int, ChildReady] = {}
-        self._spares: set[int] = set()
-        """Tickets of installations that the engine knows nothing of: an older SA takes over."""
         self._liveness = Liveness(context.settings.liveness)
         self._stopping = False
 
@@ -52,34 +50,26 @@ class Children:
             return
         if event.reason is None and not self._stopping:
             self._adopt(ready, now)
-        if event.ticket in self._spares:
-            self._spares.remove(event.ticket)
-        else:
-            # The engine before the decision: a responder's answer leaves before we let packets go that need it.
-            self._feed_ike(event, now)
+        # The engine before the decision: a responder's answer leaves before we let packets go that need it.
+        self._feed_ike(event, now)
         if event.reason is not None:
-            self._not_installed(ready, event.reason, event.detail, now)
+            self._context.reasons[event.reason] += 1
+            self._context.note("error", "child-not-installed", pair=ready.child.pair, detail=event.detail)
         elif self._stopping:
             self._context.emit(RemoveChild(ready.child.id))
         elif event.directions is not Directions.INBOUND:
             self._protect(ready, now)
 
     def closed(self, child: int, reason: Reason, now: float) -> None:
-        """A Child SA is over. Another one of the pair takes its place; without one the trap shows through again."""
+        """A Child SA is over. Its predecessor of the same pair takes over; without one the trap shows through."""
         pair = self._pair_of(child)
         if pair is None:
             return
         self._context.note("info", "child-closed", pair=pair.pair, reason=reason, child=child)
         self._context.reasons[reason] += 1
-        if pair.outbound == child:
-            pair.outbound = None
-            spare = next((known for known in reversed(pair.children.values()) if known.id != child), None)
-            if spare is not None:
-                ticket = next(self._context.tickets)
-                self._spares.add(ticket)
-                self.ready(ChildReady(ticket, spare, Directions.OUTBOUND, None, pair.key))
-            else:
-                self._decisions.forget(pair, FlowEvent.CHILD_CLOSED, now, reason)
+        if pair.state is PairState.PROTECTED and pair.outbounds == [child]:
+            # The trap first: between the two commands a packet must find no open door.
+            self._decisions.forget(pair, FlowEvent.CHILD_CLOSED, now, reason)
         self._discard(pair, child)
         if pair.state is None and not pair.children:
             self._decisions.forget(pair, FlowEvent.FLUSHED, now, reason)
@@ -104,7 +94,7 @@ class Children:
             pair = self._pair_of(counters.child)
             if pair is None:
                 continue
-            if pair.outbound == counters.child:
+            if pair.outbounds[-1:] == [counters.child]:
                 pair.counters = counters
             if self._liveness.doubts(counters, now):
                 self._feed_ike(CheckLiveness(counters.child), now)
@@ -125,14 +115,6 @@ class Children:
         pair.children[ready.child.id] = ready.child
         self._pairs[ready.child.id] = ready.child.pair
 
-    def _not_installed(self, ready: ChildReady, reason: Reason, detail: str, now: float) -> None:
-        self._context.reasons[reason] += 1
-        self._context.note("error", "child-not-installed", pair=ready.child.pair, detail=detail)
-        pair = self._decisions.find(ready.child.pair)
-        if pair is not None and pair.state is PairState.PROTECTED and pair.outbound is None:
-            self._decisions.forget(pair, FlowEvent.CHILD_CLOSED, now, reason)
-            self.close_all(pair, reason, now)
-
     def _protect(self, ready: ChildReady, now: float) -> None:
         """Both directions are in the kernel: from now on the pair's packets leave as ESP."""
         pair = self._pair_of(ready.child.id)
@@ -143,7 +125,8 @@ class Children:
             pair.candidate = pair.attempt.current
         self._outbound.abandon(pair)
         self._context.timers.cancel(("retry", pair.pair))
-        pair.outbound, pair.key, pair.counters = ready.child.id, ready.peer_key, None
+        pair.outbounds.append(ready.child.id)
+        pair.key, pair.counters = ready.peer_key, None
         pair.retries, pair.detail = 0, ""
         pair.reason = Reason.PROTECTED_AS_INITIATOR if initiated else Reason.PROTECTED_AS_RESPONDER
         self._context.reasons[pair.reason] += 1
@@ -152,6 +135,8 @@ class Children:
 
     def _discard(self, pair: Pair, child: int) -> None:
         pair.children.pop(child, None)
+        if child in pair.outbounds:
+            pair.outbounds.remove(child)
         self._pairs.pop(child, None)
         self._liveness.forget(child)
         self._context.emit(RemoveChild(child))

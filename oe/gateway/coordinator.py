@@ -187,11 +187,11 @@ class Gateway:
 
     # --- attempts ----------------------------------------------------------------------------------------------
 
-    def _fall_back(self, pair: Pair, failure: Failure, now: float) -> None:
+    def _fall_back(self, pair: Pair, failure: Failure, answer_lifetime: float | None, now: float) -> None:
         """An attempt came to nothing. A standing decision is not touched by it, a living SA even less."""
         self._context.reasons[failure.reason] += 1
         if pair.state not in VERDICTS:
-            self._decisions.fall_back(pair, failure, now)
+            self._decisions.fall_back(pair, failure, answer_lifetime, now)
         if failure.reason in RETRYABLE and pair.state is not PairState.PROTECTED:
             at = now + RETRY_FIRST * 2**pair.retries
             if pair.expires is not None and at < pair.expires:

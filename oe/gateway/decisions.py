@@ -100,11 +100,18 @@ class Decisions:
         self._context.timers.cancel(("expiry", pair.pair))
         self._put(pair, Verdict.PROTECTED, lifetime, now)
 
-    def fall_back(self, pair: Pair, failure: Failure, now: float) -> None:
+    def fall_back(self, pair: Pair, failure: Failure, answer_lifetime: float | None, now: float) -> None:
         """Nothing encrypts this pair: what its group says then (`oe.policy.outcome`)."""
         pair.reason, pair.detail = failure.reason, failure.detail
         settings = self._context.settings.groups[pair.group]
-        outcome = decide(pair.group, failure.reason, pair.grade, settings)
+        outcome = decide(
+            pair.group,
+            failure.reason,
+            pair.grade,
+            settings,
+            answer_lifetime,
+            authenticated=failure.authenticated,
+        )
         self.move(pair, _FALLBACKS[outcome.state], now)
         if outcome.downgrade:
             grade = str(pair.grade)

@@ -27,7 +27,8 @@ class Ports:
     find: Callable[[HostPair], Pair | None]
     move: Callable[[Pair, FlowEvent, float], None]
     negotiate: Callable[[Negotiate, float], None]
-    fall_back: Callable[[Pair, Failure, float], None]
+    fall_back: Callable[[Pair, Failure, float | None, float], None]
+    """Pair, failure, seconds that the DNS answer behind it may still be used (None: there is no answer), now."""
 
 
 class Outbound:
@@ -77,7 +78,7 @@ class Outbound:
             self._context.reasons[Reason.LATE_ANSWER] += 1
             return
         pair.attempt.negotiation = None
-        pair.attempt.failure = Failure(event.reason, event.detail)
+        pair.attempt.failure = Failure(event.reason, event.detail, event.authenticated)
         self._next_candidate(pair, pair.attempt, now)
 
     # --- continuations -----------------------------------------------------------------------------------------
@@ -169,5 +170,6 @@ class Outbound:
         return self._context.own.address_of_family(candidate.gateway.version)
 
     def _fail(self, pair: Pair, failure: Failure, now: float) -> None:
+        answer = pair.attempt.answer if pair.attempt is not None else None
         self.abandon(pair)
-        self._ports.fall_back(pair, failure, now)
+        self._ports.fall_back(pair, failure, answer.expires - now if answer is not None else None, now)

@@ -23,6 +23,8 @@ class Failure:
 
     reason: Reason
     detail: str
+    authenticated: bool = False
+    """The peer had proved who it is when it refused; silence and forged notifies prove nothing."""
 
 
 @dataclass(slots=True)
@@ -57,14 +59,14 @@ class Pair:
     key: PublicKey | None = None
     children: dict[int, ChildSa] = field(default_factory=dict)
     """Child SAs whose inbound half is installed, oldest first."""
-    outbound: int | None = None
-    """The Child SA that carries our packets."""
+    outbounds: list[int] = field(default_factory=list)
+    """Child SAs whose outbound half is installed too; the last one carries our packets."""
     counters: ChildCounters | None = None
     retries: int = 0
 
     @property
     def protecting(self) -> ChildSa | None:
-        return self.children.get(self.outbound) if self.outbound is not None else None
+        return self.children[self.outbounds[-1]] if self.outbounds else None
 
     def status(self, held: int, lost: int) -> PairStatus:
         child = self.protecting

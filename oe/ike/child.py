@@ -17,8 +17,8 @@ class Child:
     """A Child SA that was handed out with `ChildReady`. It ends with one `ChildClosed`, or by the coordinator's word."""
 
     sa: ChildSa
-    ends: float | None = None
-    """When its lifetime ends, monotonic seconds; None while it is being installed."""
+    ends: float
+    """When its lifetime ends, monotonic seconds."""
     is_closing: bool = False
     """Its Delete is under way; for the coordinator it is gone."""
 

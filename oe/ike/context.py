@@ -1,17 +1,14 @@
 """What all IKE SAs of one engine share: settings, the books of SAs and tickets, and the ordered output."""
 
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
 
-from oe.ike.admission import HalfOpen
+from oe.ike.admission import Cookies, HalfOpen
 from oe.ike.child import Child
+from oe.ike.crypto import Entropy
 from oe.ike.sa import Asker, IkeSa, Role
 from oe.ike.settings import IkeSettings
-from oe.ike.states import State
 from oe.messages import IkeOutput, Note, Rejected
 from oe.model import Address, Identity, PublicKey, Reason, SocketAddress
-
-Entropy = Callable[[int], bytes]
 
 
 class Context:
@@ -24,22 +21,25 @@ class Context:
         entropy: Entropy,
         tickets: Iterator[int],
         child_ids: Iterator[int],
+        admit: Callable[[Address], bool],
     ) -> None:
         self.settings = settings
         self.own_keys = own_keys
         self.entropy = entropy
         self.child_ids = child_ids
+        self.admit = admit
         self.output: list[IkeOutput] = []
         self.sas: dict[int, IkeSa] = {}
         """By our SPI."""
-        self.beginnings: dict[tuple[SocketAddress, int], IkeSa] = {}
+        self.begun: dict[tuple[SocketAddress, int], IkeSa] = {}
         """As responder: by the initiator's socket and SPI, to know a repeated IKE_SA_INIT request."""
         self.children: dict[int, tuple[IkeSa, Child]] = {}
         self.half_open = HalfOpen(settings.half_open_limit, settings.half_open_limit_per_source)
+        self.cookies = Cookies(entropy, settings.cookie_secret_lifetime)
         self.stopping = False
         self._tickets = tickets
         self._askers: dict[int, tuple[IkeSa, Asker]] = {}
-        self._by_identity: dict[Identity, set[IkeSa]] = {}
+        self._by_identity: dict[Identity, dict[IkeSa, None]] = {}
 
     # --- output ---
 
@@ -88,20 +88,21 @@ class Context:
         """`sa` exists from now on."""
         self.sas[sa.local_spi] = sa
         if sa.role is Role.RESPONDER:
-            self.beginnings[sa.remote, sa.remote_spi] = sa
-            self.half_open.enter(sa.remote.address)
+            sa.known_as = (sa.remote, sa.remote_spi)
+            self.begun[sa.known_as] = sa
             sa.counted_as = sa.remote.address
+            self.half_open.enter(sa.counted_as)
         if sa.peer_identity is not None:
             self.identify(sa, sa.peer_identity)
 
     def identify(self, sa: IkeSa, identity: Identity) -> None:
-        """`sa` is with this peer: expected by us, or claimed by the peer."""
+        """`sa` is with this peer: expected by us, or proved by the peer."""
         sa.peer_identity = identity
-        self._by_identity.setdefault(identity, set()).add(sa)
+        self._by_identity.setdefault(identity, {})[sa] = None
 
-    def with_identity(self, identity: Identity) -> set[IkeSa]:
-        """All IKE SAs with a peer that has, claims, or is expected to have this identity; a copy."""
-        return set(self._by_identity.get(identity, ()))
+    def with_identity(self, identity: Identity) -> list[IkeSa]:
+        """All IKE SAs with a peer that has proved, or is expected to have, this identity, oldest first."""
+        return list(self._by_identity.get(identity, ()))
 
     def no_longer_half_open(self, sa: IkeSa) -> None:
         """The peer behind `sa` is authenticated, or `sa` is gone: its place in the budget is free."""
@@ -114,9 +115,9 @@ class Context:
         self.withdraw(sa)
         self.no_longer_half_open(sa)
         self.sas.pop(sa.local_spi, None)
-        if sa.beginning is not None:
-            self.beginnings.pop(sa.beginning, None)
+        if sa.known_as is not None:
+            self.begun.pop(sa.known_as, None)
         if sa.peer_identity is not None and (others := self._by_identity.get(sa.peer_identity)) is not None:
-            others.discard(sa)
+            others.pop(sa, None)
             if not others:
                 del self._by_identity[sa.peer_identity]

@@ -6,12 +6,15 @@ from enum import StrEnum
 from typing import Protocol
 
 from oe.ike.child import Child
-from oe.ike.payloads import Payload
-from oe.ike.registry import ExchangeType
+from oe.ike.crypto import SkCipher
+from oe.ike.kex import KeyExchange
+from oe.ike.keymat import IkeKeys
+from oe.ike.payloads import Payload, SaPayload
+from oe.ike.registry import ExchangeType, HashId, KeyExchangeId
 from oe.ike.states import STEPS, State, Step
 from oe.ike.window import Requests, Responses
 from oe.messages import ChildInstalled, Negotiate, OctetsSigned, PeerJudged, SpiReserved
-from oe.model import Address, Identity, PublicKey, SocketAddress
+from oe.model import Address, Identity, PublicKey, Reason, SocketAddress
 
 Answer = OctetsSigned | SpiReserved | PeerJudged | ChildInstalled
 """What the outside answers to something that was asked with a ticket."""
@@ -64,6 +67,33 @@ class IllegalStepError(RuntimeError):
     """A step that the table does not know: a mistake in our own code."""
 
 
+@dataclass(slots=True)
+class Beginning:
+    """An initiator's IKE_SA_INIT until it is answered for good."""
+
+    nonce: bytes
+    offer: SaPayload
+    cookie: bytes | None = None
+    """What the responder wants back in every request from now on."""
+    sent: dict[KeyExchangeId, tuple[KeyExchange, bytes]] = field(default_factory=dict)
+    """By group: our half, and the last request that carried it."""
+    retries: int = 0
+    """How often an answer made us ask in another form."""
+    heard: tuple[Reason, str] | None = None
+    """The last refusal that came. Nobody signed it: it only explains a silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What IKE_SA_INIT gave, for as long as IKE_AUTH needs it. Pairs are the initiator's, then the responder's."""
+
+    nonces: tuple[bytes, bytes]
+    messages: tuple[bytes, bytes]
+    """Octet by octet as they were on the wire: AUTH covers them."""
+    peer_hashes: frozenset[HashId]
+    """What the peer can verify with."""
+
+
 @dataclass(slots=True, eq=False)
 class IkeSa:
     """The state of one IKE SA. Fields that a state does not know yet are None."""
@@ -87,10 +117,20 @@ class IkeSa:
     children: dict[int, Child] = field(default_factory=dict)
     negotiation: Negotiate | None = None
     """What the coordinator wants of it, until that is granted or has failed."""
+    beginning: Beginning | None = None
+    agreement: Agreement | None = None
+    keys: IkeKeys | None = None
+    ciphers: tuple[SkCipher, SkCipher] | None = None
+    """For what we send and for what we receive."""
     peer_identity: Identity | None = None
-    """Expected by an initiator; claimed at a responder, and proved once ESTABLISHED."""
+    """Expected by an initiator; proved once ESTABLISHED."""
     peer_key: PublicKey | None = None
+    """The key that proved it."""
     established: float | None = None
+    counted_as: Address | None = None
+    """As what source it stands in the half-open budget; None when it does not."""
+    known_as: tuple[SocketAddress, int] | None = None
+    """As responder: where its IKE_SA_INIT request came from, and the initiator's SPI."""
 
     def advance(self, step: Step) -> None:
         """Take a step of the table; IllegalStepError when there is none."""
@@ -99,10 +139,38 @@ class IkeSa:
             raise IllegalStepError(f"{self.role} in state {self.state}: {step}")
         self.state = found[0]
 
+    @property
+    def sealing(self) -> SkCipher:
+        """For what we send, once keys are agreed."""
+        return self._ciphers()[0]
+
+    @property
+    def opening(self) -> SkCipher:
+        """For what we receive, once keys are agreed."""
+        return self._ciphers()[1]
+
+    def _ciphers(self) -> tuple[SkCipher, SkCipher]:
+        if self.ciphers is None:
+            raise IllegalStepError(f"{self.role} in state {self.state}: no keys yet")
+        return self.ciphers
+
+    @property
+    def agreed(self) -> tuple[Agreement, IkeKeys]:
+        """What IKE_AUTH works with."""
+        if self.agreement is None or self.keys is None:
+            raise IllegalStepError(f"{self.role} in state {self.state}: nothing agreed yet")
+        return self.agreement, self.keys
+
+    def secure(self, keys: IkeKeys, agreement: Agreement) -> None:
+        """From now on messages are protected by `keys`."""
+        self.keys, self.agreement = keys, agreement
+        first, second = SkCipher(keys.sk_ei), SkCipher(keys.sk_er)
+        self.ciphers = (first, second) if self.role is Role.INITIATOR else (second, first)
+
     def deadline(self) -> float | None:
         """When something is to be done next."""
         times = list(self.timers.values())
-        times += [child.ends for child in self.children.values() if child.ends is not None]
+        times += [child.ends for child in self.children.values() if not child.is_closing]
         if (request := self.requests.deadline()) is not None:
             times.append(request)
         return min(times, default=None)

@@ -1,16 +1,16 @@
 """ESP in tunnel mode with AES-GCM (RFC 4303, RFC 4106), one packet at a time.
 
-     0                   1                   2                   3
-    +---------------------------------------------------------------+
-    | Security Parameters Index                                     |   authenticated (with ESN, the upper 32 bits
-    | Sequence number, low 32 bits                                  |   of the number stand between these two)
-    +---------------------------------------------------------------+
-    | IV (8 octets)                                                 |   with the SA's salt: the nonce
-    +---------------------------------------------------------------+
-    | inner packet | TFC padding | padding 1 2 3… | length | next h.|   encrypted and authenticated
-    +---------------------------------------------------------------+
-    | ICV (16 octets)                                               |
-    +---------------------------------------------------------------+
+ 0                   1                   2                   3
++---------------------------------------------------------------+
+| Security Parameters Index                                     |   authenticated (with ESN, the upper 32 bits
+| Sequence number, low 32 bits                                  |   of the number stand between these two)
++---------------------------------------------------------------+
+| IV (8 octets)                                                 |   with the SA's salt: the nonce
++---------------------------------------------------------------+
+| inner packet | TFC padding | padding 1 2 3… | length | next h.|   encrypted and authenticated
++---------------------------------------------------------------+
+| ICV (16 octets)                                               |
++---------------------------------------------------------------+
 """
 
 from struct import Struct
@@ -45,9 +45,7 @@ _LAST_64 = (1 << 64) - 1
 
 def _trailers(next_header: int) -> tuple[bytes, ...]:
     """Padding, its length and the next header, by the length of what goes before modulo 4."""
-    return tuple(
-        _PADDING[:count] + bytes([count, next_header]) for count in (-(length + 2) % 4 for length in range(4))
-    )
+    return tuple(_PADDING[:count] + bytes([count, next_header]) for count in (-(length + 2) % 4 for length in range(4)))
 
 
 _TRAILERS = {4: _trailers(_IPV4), 6: _trailers(_IPV6)}

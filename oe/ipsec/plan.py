@@ -11,162 +11,30 @@ The SAs of all Child SAs of a pair share one reqid. Its `in` and `fwd` policies 
 old SA and the new one are both accepted; the `out` policy names the SPI too, so there is no doubt which one is used.
 """
 
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
-from ipaddress import IPv6Address
 
 from oe.ipsec.model import SOFT_PACKETS
+from oe.ipsec.operations import (
+    PRIORITY,
+    REQID_BASE,
+    REQID_MASK,
+    AddSa,
+    KernelSa,
+    Operation,
+    Policy,
+    PutPolicy,
+    RemovePolicy,
+    RemoveSa,
+    SaKey,
+    Selector,
+    Template,
+    Way,
+)
 from oe.ipsec.succession import Succession
-from oe.model import Address, ChildSa, Directions, Encapsulation, EspSa, HostPair, Mode
-
-REQID_BASE = 0x6F00_0000
-"""Our reqids are this and the following 2**24 - 1: how own SAs and policies are told from foreign ones."""
-
-REQID_MASK = 0xFF00_0000
-
-RESERVED_REQID = REQID_BASE
-"""Of reserved SPIs, whose Child SA is not known yet."""
-
-PRIORITY = 3_000_000
-"""Lower wins. IKE daemons give the tunnels that an operator arranged by hand smaller numbers than this: what is
-arranged outranks what is opportunistic."""
-
-EXEMPTION_PRIORITY = PRIORITY - 1
-
-ICMPV6 = 58
-NEIGHBOUR_DISCOVERY = (133, 134, 135, 136)
-"""ICMPv6 types. Were they to wait for an SA, a peer on the same link could not be reached to negotiate one."""
-
-
-class Way(IntEnum):
-    """The direction of a policy (XFRM_POLICY_*)."""
-
-    IN = 0
-    OUT = 1
-    FORWARD = 2
-
-
-class Action(IntEnum):
-    """What a policy does with a packet (XFRM_POLICY_ALLOW, _BLOCK); with a template, ALLOW means transform."""
-
-    ALLOW = 0
-    BLOCK = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """The packets a policy or SA is for. Protocol 0 is any; `icmp_type` None is any."""
-
-    source: Address
-    source_bits: int
-    destination: Address
-    destination_bits: int
-    protocol: int = 0
-    icmp_type: int | None = None
-
-    @classmethod
-    def hosts(cls, source: Address, destination: Address) -> "Selector":
-        """Everything from one host to another."""
-        return cls(source, source.max_prefixlen, destination, destination.max_prefixlen)
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """The SA a policy asks for. SPI 0: any with the reqid."""
-
-    source: Address
-    destination: Address
-    spi: int
-    reqid: int
-    mode: Mode
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """An XFRM policy; at most one of a selector and way is in the kernel."""
-
-    selector: Selector
-    way: Way
-    template: Template | None
-    priority: int
-    action: Action = Action.ALLOW
-
-
-@dataclass(frozen=True, slots=True)
-class KernelSa:
-    """An XFRM state. Times in seconds; 0 packets: no limit."""
-
-    source: Address
-    destination: Address
-    esp: EspSa
-    selector: Selector
-    reqid: int
-    mode: Mode
-    esn: bool
-    encapsulation: tuple[int, int] | None
-    """UDP source and destination port of its packets."""
-    lifetime: float
-    soft_packets: int
-    reserved: bool
-    """Its SPI was reserved: the kernel holds a larval state that this one replaces."""
-
-
-@dataclass(frozen=True, slots=True)
-class AddSa:
-    sa: KernelSa
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveSa:
-    destination: Address
-    spi: int
-
-
-@dataclass(frozen=True, slots=True)
-class PutPolicy:
-    """Put a policy in place, in one step with taking `replaced` of the same selector and way away."""
-
-    policy: Policy
-    replaced: Policy | None
-
-
-@dataclass(frozen=True, slots=True)
-class RemovePolicy:
-    policy: Policy
-
-
-Operation = AddSa | RemoveSa | PutPolicy | RemovePolicy
-
-
-def undo(operation: AddSa | PutPolicy) -> Operation:
-    """What takes an operation of an installation back."""
-    match operation:
-        case AddSa(sa):
-            return RemoveSa(sa.destination, sa.esp.spi)
-        case PutPolicy(policy, None):
-            return RemovePolicy(policy)
-        case PutPolicy(policy, replaced):
-            return PutPolicy(replaced, policy)
-
-
-def exemptions() -> tuple[Policy, ...]:
-    """Policies that let IPv6 neighbour discovery pass untouched, whatever the Child SAs in place."""
-    nowhere = IPv6Address(0)
-    return tuple(
-        Policy(Selector(nowhere, 0, nowhere, 0, ICMPV6, icmp_type), way, None, EXEMPTION_PRIORITY)
-        for icmp_type in NEIGHBOUR_DISCOVERY
-        for way in (Way.IN, Way.OUT)
-    )
-
-
-def own_reqid(reqid: int) -> bool:
-    """Whether an SA or template of this reqid is ours."""
-    return reqid & REQID_MASK == REQID_BASE
-
+from oe.model import Address, ChildSa, Directions, EspSa, HostPair, Mode
 
 PolicyKey = tuple[Selector, Way]
-SaKey = tuple[Address, int]
-"""Outer destination and SPI."""
 
 
 @dataclass(slots=True)
@@ -186,6 +54,7 @@ class Book:
         self._placed: dict[int, _Placed] = {}
         self._policies: Succession[PolicyKey, Policy] = Succession()
         self._reqids: Succession[HostPair, int] = Succession()
+        self._owners: dict[SaKey, int] = {}
 
     def plan_install(self, child: ChildSa, directions: Directions) -> tuple[AddSa | PutPolicy, ...]:
         """The operations that put one half or both of a Child SA in place, in order."""
@@ -206,7 +75,8 @@ class Book:
         for operation in operations:
             match operation:
                 case AddSa(sa):
-                    placed.sas.append((sa.destination, sa.esp.spi))
+                    placed.sas.append(sa.key)
+                    self._owners[sa.key] = child.id
                 case PutPolicy(policy):
                     key = (policy.selector, policy.way)
                     placed.policies.append(key)
@@ -226,7 +96,7 @@ class Book:
             if current is None or current == next_one:
                 continue
             operations.append(RemovePolicy(current) if next_one is None else PutPolicy(next_one, current))
-        operations += [RemoveSa(destination, spi) for destination, spi in reversed(placed.sas)]
+        operations += [RemoveSa(sa) for sa in reversed(placed.sas)]
         return tuple(operations)
 
     def forget(self, child: int) -> None:
@@ -235,15 +105,25 @@ class Book:
         if placed is None:
             return
         self._reqids.resign(placed.child.pair, child)
-        for key in placed.policies:
-            self._policies.resign(key, child)
+        for sa in placed.sas:
+            self._owners.pop(sa, None)
+        for policy in placed.policies:
+            self._policies.resign(policy, child)
 
-    def children(self) -> tuple[int, ...]:
-        return tuple(self._placed)
+    @property
+    def owners(self) -> Mapping[SaKey, int]:
+        """The SAs in place and the Child SAs they belong to."""
+        return self._owners
 
-    def child_of(self, key: SaKey) -> ChildSa | None:
-        """The Child SA whose inbound or outbound SA that is."""
-        return next((placed.child for placed in self._placed.values() if key in placed.sas), None)
+    @property
+    def policies(self) -> Container[PolicyKey]:
+        """The places that policies of ours hold."""
+        return self._policies
+
+    def is_inbound(self, key: SaKey) -> bool:
+        """Whether an SA in place brings packets to us."""
+        child = self._placed[self._owners[key]].child
+        return key == (child.local, child.inbound.spi)
 
     def _reqid(self, child: ChildSa) -> int:
         """That of the pair's Child SAs in place, else one by the number of this Child SA."""
@@ -267,16 +147,14 @@ def _outbound_sa(child: ChildSa, reqid: int) -> KernelSa:
 def _sa(
     child: ChildSa, reqid: int, source: Address, destination: Address, esp: EspSa, selector: Selector, *, reserved: bool
 ) -> KernelSa:
-    ports = child.encapsulation and _ports(child.encapsulation, inbound=reserved)
+    ports = None
+    if child.encapsulation is not None:
+        ours, theirs = child.encapsulation.local_port, child.encapsulation.remote_port
+        ports = (theirs, ours) if reserved else (ours, theirs)
     soft_packets = 0 if child.esn or reserved else SOFT_PACKETS
     return KernelSa(
         source, destination, esp, selector, reqid, child.mode, child.esn, ports, child.lifetime, soft_packets, reserved
     )
-
-
-def _ports(encapsulation: Encapsulation, *, inbound: bool) -> tuple[int, int]:
-    ports = (encapsulation.local_port, encapsulation.remote_port)
-    return (ports[1], ports[0]) if inbound else ports
 
 
 def _inbound_policies(child: ChildSa, reqid: int) -> tuple[Policy, ...]:

@@ -1,6 +1,5 @@
 """Who holds a place that only one can hold at a time, and who held it before: Child SAs of one pair in a rekey."""
 
-from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 Place = TypeVar("Place")
@@ -15,8 +14,9 @@ class Succession(Generic[Place, Holding]):
     def __init__(self) -> None:
         self._claims: dict[Place, dict[int, Holding]] = {}
 
-    def __iter__(self) -> Iterator[Place]:
-        return iter(self._claims)
+    def __contains__(self, place: object) -> bool:
+        """Whether anybody wants the place."""
+        return place in self._claims
 
     def holder(self, place: Place, without: int | None = None) -> Holding | None:
         """What holds the place, or would hold it if Child SA `without` were gone; None where nobody wants it."""

@@ -5,8 +5,6 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from oe.errors import OeError
-
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
 _SO_TIMESTAMPNS = 35
@@ -16,10 +14,6 @@ _BUFFER = 32 << 20
 _SNAP = 4096
 _PCAP_NANOSECONDS = 0xA1B23C4D
 _LINKTYPE_ETHERNET = 1
-
-
-class FramesMissed(OeError):
-    """The kernel dropped frames of a capture; nothing can be said of what the wire showed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +36,14 @@ class Capture:
         except PermissionError:  # a user namespace: up to net.core.rmem_max
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self.frames: list[Frame] = []
+        self.missed = 0
+        """Frames that the kernel had to drop; if there are any, nothing can be said of what the wire showed."""
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def drain(self) -> None:
-        """Take all frames that wait. Raises FramesMissed when the kernel had to drop some."""
+        """Take all frames that wait."""
         while True:
             try:
                 data, ancillary, _, source = self._socket.recvmsg(_SNAP, 64)
@@ -55,8 +51,7 @@ class Capture:
                 break
             self.frames.append(Frame(_timestamp(ancillary), source[0], data))
         _, dropped = struct.unpack("=II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
-        if dropped:
-            raise FramesMissed(f"the capture missed {dropped} frames: raise net.core.rmem_max")
+        self.missed += dropped
 
     def close(self) -> None:
         self._socket.close()

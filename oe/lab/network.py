@@ -4,6 +4,7 @@ The holder's own network namespace is the router. Hosts take the router's one ad
 link; the router has one route per address. Addresses skip duplicate address detection, so that IPv6 works at once.
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Iterable
@@ -72,6 +73,13 @@ def build() -> None:
     _forward(ROUTER_NAME)
 
 
+def is_up() -> bool:
+    """Whether every link of the router carries packets; the kernel needs a moment after the far end came up."""
+    links = [host.link for host in HOSTS if host.behind is None]
+    states = {entry["ifname"]: entry["operstate"] for entry in json.loads(_ip(["-json", "link"], []))}
+    return all(states[link] == "UP" for link in links)
+
+
 def _up(link: str, link_local: str) -> list[str]:
     return [f"link set {link} addrgenmode none", f"link set {link} up", f"address add {link_local}/64 dev {link} nodad"]
 
@@ -91,7 +99,7 @@ def _forward(name: str) -> None:
             _ip(["netns", "exec", name, "tee", switch], ["1"])
 
 
-def _ip(arguments: list[str], lines: list[str]) -> None:
+def _ip(arguments: list[str], lines: list[str]) -> str:
     text = "".join(line + "\n" for line in lines)
     done = subprocess.run(["ip", *arguments], input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -99,3 +107,4 @@ def _ip(arguments: list[str], lines: list[str]) -> None:
             f"`ip {' '.join(arguments)}` failed: {done.stderr.strip()}",
             "the lab needs namespaces, veth links and IPv6 in the kernel",
         )
+    return done.stdout

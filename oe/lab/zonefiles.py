@@ -9,15 +9,14 @@ from datetime import datetime, timedelta
 import dns.dnssec
 import dns.name
 import dns.rdata
-import dns.rdataset
 import dns.rdatatype
 import dns.zone
 from cryptography.hazmat.primitives.asymmetric import ec
 from dns.dnssectypes import Algorithm
 from dns.rdtypes.ANY.RRSIG import RRSIG
-from dns.rdtypes.IN.IPSECKEY import IPSECKEY
 
 from oe.errors import ConfigError
+from oe.model import PublicKey
 
 _PLACEHOLDER = re.compile(r"<(\w+)\.(\w+)>")
 _CHARACTER_STRING = 250
@@ -40,15 +39,8 @@ class PublishedKey:
         return " ".join(f'"{self.key[cut : cut + _CHARACTER_STRING]}"' for cut in cuts)
 
     @classmethod
-    def from_zone_lines(cls, lines: str) -> "PublishedKey":
-        """The key in the first IPSECKEY record of `lines`, which is what `oe key show` prints."""
-        for line in lines.splitlines():
-            _, found, rdata = line.partition("IPSECKEY")
-            if found and not line.lstrip().startswith(";"):
-                record = dns.rdata.from_text("IN", "IPSECKEY", rdata)
-                assert isinstance(record, IPSECKEY)
-                return cls(record.algorithm, b64encode(record.key).decode())
-        raise ConfigError(f"no IPSECKEY record among the zone lines {lines!r}")
+    def of(cls, key: PublicKey) -> "PublishedKey":
+        return cls(key.algorithm, b64encode(key.data).decode())
 
 
 def fill(template: str, keys: Mapping[str, PublishedKey]) -> str:

@@ -9,7 +9,7 @@ from oe.errors import KernelError, MachineLacks
 from oe.model import HostPair, Verdict
 from oe.trap import nfnetlink
 from oe.trap.nfnetlink import Counter
-from oe.trap.ruleset import DECISION_CHAINS, Kernel, TrapSpec, render, render_floor, render_reload
+from oe.trap.ruleset import Kernel, TrapSpec, fate, render, render_floor, render_reload
 
 _NETLINK_NETFILTER = 12
 _RECEIVE_OCTETS = 65536
@@ -54,14 +54,13 @@ class NftTable:
         kernel = self.kernel()
         _run_nft("install", render(spec, kernel))
         self._spec = spec
+        # Until this is done nothing is decided anyway, the closed trap drops and the open one passes.
+        rules = [nfnetlink.add_decision_lookup("oe", "decided", version) for version in (4, 6)]
         if not kernel.native_queue:
-            # Until this is done the closed trap drops and the open one passes, as without a listener.
-            self._transact(
-                "add queue rules of",
-                "table inet oe",
-                nfnetlink.add_queue_target("oe", "queue-closed", spec.queue_closed, bypass=False),
-                nfnetlink.add_queue_target("oe", "queue-open", spec.queue_open, bypass=True),
-            )
+            rules.append(nfnetlink.add_queue_target("oe", "queue-closed", spec.queue_closed, bypass=False))
+            rules.append(nfnetlink.add_queue_target("oe", "queue-open", spec.queue_open, bypass=True))
+        fault = self._send(nfnetlink.transaction(*rules))
+        _complain(fault, "add rules to", "table inet oe")
 
     def reload(self, spec: TrapSpec) -> None:
         """New intervals, served nets and resolvers at once; decisions stay. Queues and tunnel must be the same."""
@@ -79,7 +78,7 @@ class NftTable:
 
     def decide(self, pair: HostPair, verdict: Verdict, lifetime: float, fail_closed: bool) -> None:
         """Further packets of `pair` go as `verdict` says for `lifetime` seconds. Replaces an earlier decision at once."""
-        addition = nfnetlink.add_decision(pair, DECISION_CHAINS[verdict, fail_closed], lifetime)
+        addition = nfnetlink.add_decision(pair, fate(verdict, fail_closed=fail_closed), lifetime)
         steps: tuple[bytes, ...] = (addition,)
         fault = 0
         for _ in range(_REPLACE_ATTEMPTS):
@@ -123,9 +122,6 @@ class NftTable:
         if fault == errno.EPERM:
             raise _PRIVILEGE
         return fault == 0
-
-    def _transact(self, operation: str, subject: str, *messages: bytes) -> None:
-        _complain(self._send(nfnetlink.transaction(*messages)), operation, subject)
 
     def _send(self, batch: bytes) -> int:
         """Send a batch; its first errno, 0 if there was none.

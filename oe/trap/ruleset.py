@@ -10,13 +10,15 @@ dead daemon, a tunnel that is gone, no clear packet to or from those nets passes
                └► from a closed net, to us or a client, outside a tunnel? ─► count and drop
     postrouting ► to a closed net, from us or a client, outside a tunnel? ─► count and drop
 
-Sets and maps hold everything that a reload may change; the rules themselves depend on the machine only.
+Sets and maps hold everything that a reload may change; the rules themselves depend on the machine only. Two rules are
+missing here because `nft` has no words for them: `nfnetlink` adds the lookup in chain `decided`, which maps a pair to
+its fate and the fate to a verdict, and, on kernels without the `queue` expression, the NFQUEUE targets.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from itertools import product
 
 from oe.model import (
@@ -105,15 +107,33 @@ GROUP_VERDICTS = {
     Group.BLOCK: "goto refuse-unicast",
 }
 
-DECISION_CHAINS: dict[tuple[Verdict, bool], str | None] = {
-    (Verdict.PROTECTED, True): "shield-closed",
-    (Verdict.PROTECTED, False): "shield-open",
-    (Verdict.CLEAR, True): None,
-    (Verdict.CLEAR, False): None,
-    (Verdict.BLOCKED, True): "refuse",
-    (Verdict.BLOCKED, False): "refuse",
+
+class Fate(IntEnum):
+    """What the maps of decisions hold for a pair, as the kernel compares it."""
+
+    CLEAR = 1
+    BLOCKED = 2
+    SHIELDED_CLOSED = 3
+    SHIELDED_OPEN = 4
+
+
+FATE_VERDICTS = {
+    Fate.CLEAR: "accept",
+    Fate.BLOCKED: "goto refuse",
+    Fate.SHIELDED_CLOSED: "goto shield-closed",
+    Fate.SHIELDED_OPEN: "goto shield-open",
 }
-"""Chain that a decided pair's packets go to, by verdict and `fail_closed`; None accepts them."""
+
+
+def fate(verdict: Verdict, *, fail_closed: bool) -> Fate:
+    """The fate of a pair's packets under a verdict."""
+    match verdict:
+        case Verdict.PROTECTED:
+            return Fate.SHIELDED_CLOSED if fail_closed else Fate.SHIELDED_OPEN
+        case Verdict.CLEAR:
+            return Fate.CLEAR
+        case Verdict.BLOCKED:
+            return Fate.BLOCKED
 
 
 def render(spec: TrapSpec, kernel: Kernel) -> str:
@@ -172,9 +192,11 @@ def _trap_maps(spec: TrapSpec) -> Iterable[str]:
     for version in (4, 6):
         yield f" map groups{version} {{ type ipv{version}_addr : verdict; flags interval; }}"
         yield (
-            f" map decided{version} {{ type ipv{version}_addr . ipv{version}_addr : verdict; flags timeout;"
+            f" map decided{version} {{ type ipv{version}_addr . ipv{version}_addr : mark; flags timeout;"
             f" size {spec.max_decisions}; }}"
         )
+    fates = ", ".join(f"{fate:d} : {verdict}" for fate, verdict in FATE_VERDICTS.items())
+    yield f" map fates {{ type mark : verdict; elements = {{ {fates} }}; }}"
 
 
 def _chain(name: str, *rules: str | None) -> str:
@@ -256,10 +278,10 @@ def _trap_chains(spec: TrapSpec, kernel: Kernel) -> Iterable[str]:
     yield _chain("refuse-unicast", "jump not-unicast", "goto refuse")
     for name, bit in (("shield-closed", MARK_SHIELD_CLOSED), ("shield-open", MARK_SHIELD_OPEN)):
         yield _chain(name, f"meta mark set meta mark | {bit:#x}" if spec.tunnel else None, "accept")
+    yield _chain("decided")
     yield _chain(
         "classify",
-        "ip saddr . ip daddr vmap @decided4",
-        "ip6 saddr . ip6 daddr vmap @decided6",
+        "jump decided",
         "ip daddr vmap @groups4",
         "ip6 daddr vmap @groups6",
     )

@@ -2,10 +2,14 @@
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from oe.model import Address, Group, Network
 from oe.policy.groups import Entry, PolicySet, Version
+
+steady = settings(deadline=None, derandomize=True)
+"""The same examples in every run, however busy the machine."""
 
 
 def entry(net: str, group: Group, file: str = "", line: int = 1) -> Entry:

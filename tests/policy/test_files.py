@@ -14,7 +14,7 @@ from oe.model import Group, Network
 from oe.policy import files
 from oe.policy.files import MOST_PROBLEMS, PolicyLoad, load_policies, parse_network
 from oe.policy.select import select
-from tests.policy.nets import networks
+from tests.policy.nets import networks, steady
 
 ALLOWED = "an address or a net per line, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
 
@@ -201,12 +201,14 @@ def test_without_a_directory_there_is_no_policy(tmp_path: Path) -> None:
         load_policies(tmp_path / "file")
 
 
+@steady
 @given(network=networks(4) | networks(6))
 def test_every_net_survives_writing_and_reading(network: Network) -> None:
     assert parse_network(str(network)) == network
     assert parse_network(str(network[0])) == ip_network(network[0])
 
 
+@steady
 @given(text=st.text(max_size=40) | st.text("0123456789abcdef:./%", max_size=40))
 def test_any_text_is_a_net_or_a_config_error(text: str) -> None:
     try:
@@ -216,7 +218,7 @@ def test_any_text_is_a_net_or_a_config_error(text: str) -> None:
     assert parse_network(str(network)) == network
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(steady, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(octets=st.binary(max_size=200))
 def test_any_octets_make_a_policy(tmp_path: Path, octets: bytes) -> None:
     loaded = load(tmp_path, private=octets)

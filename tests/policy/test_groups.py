@@ -7,7 +7,7 @@ from hypothesis import given
 
 from oe.model import Group
 from oe.policy.groups import STRICTEST_FIRST, Entry, PolicySet, Version
-from tests.policy.nets import entries, entry, policy, policy_sets
+from tests.policy.nets import entries, entry, policy, policy_sets, steady
 
 VERSIONS: tuple[Version, ...] = (4, 6)
 
@@ -112,6 +112,7 @@ def test_a_set_cannot_hold_a_net_twice() -> None:
         PolicySet((entry("10.0.0.0/8", Group.CLEAR), entry("10.0.0.0/8", Group.BLOCK)))
 
 
+@steady
 @given(policy_sets())
 def test_intervals_ascend_and_are_disjoint_and_merged(policies: PolicySet) -> None:
     for version in VERSIONS:
@@ -122,6 +123,7 @@ def test_intervals_ascend_and_are_disjoint_and_merged(policies: PolicySet) -> No
             assert int(left.last) + 1 < int(right.first) or left.group is not right.group
 
 
+@steady
 @given(entries())
 def test_load_order_never_decides(listed: list[Entry]) -> None:
     forwards, backwards = (PolicySet.of(order)[0] for order in (listed, listed[::-1]))
@@ -129,6 +131,7 @@ def test_load_order_never_decides(listed: list[Entry]) -> None:
         assert forwards.intervals(version) == backwards.intervals(version)
 
 
+@steady
 @given(policy_sets())
 def test_intervals_cover_the_listed_space_and_no_more(policies: PolicySet) -> None:
     for version in VERSIONS:

@@ -21,6 +21,7 @@ from oe.policy.outcome import (
     decide,
     may_use,
 )
+from tests.policy.nets import steady
 
 MINUTE, HOUR = 60.0, 3600.0
 AUTO = GroupSettings()
@@ -157,6 +158,7 @@ def test_groups_that_start_nothing_keep_to_their_word(group: Group, state: PairS
     assert decide(group, reason, Grade.SECURE, AUTO) == Outcome(state, BY_POLICY, downgrade=False)
 
 
+@steady
 @given(
     reason=st.sampled_from(Reason),
     grade=st.none() | st.sampled_from(Grade),

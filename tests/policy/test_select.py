@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oe.model import Address, Group, Reason
 from oe.policy.groups import PolicySet, Version
 from oe.policy.select import select
-from tests.policy.nets import addresses, entry, policy, policy_sets
+from tests.policy.nets import addresses, entry, policy, policy_sets, steady
 
 FAMILIES: list[Version] = [4, 6]
 
@@ -31,6 +31,7 @@ def edges(policies: PolicySet, version: Version) -> list[Address]:
 
 
 @pytest.mark.parametrize("version", FAMILIES)
+@steady
 @given(policies=policy_sets(), data=st.data())
 def test_select_says_what_the_intervals_say(version: Version, policies: PolicySet, data: st.DataObject) -> None:
     drawn = data.draw(st.lists(addresses(version), min_size=1, max_size=5))
@@ -39,6 +40,7 @@ def test_select_says_what_the_intervals_say(version: Version, policies: PolicySe
 
 
 @pytest.mark.parametrize("version", FAMILIES)
+@steady
 @given(policies=policy_sets(), data=st.data())
 def test_entry_and_losers_are_all_matching_nets_longest_first(
     version: Version, policies: PolicySet, data: st.DataObject

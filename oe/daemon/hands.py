@@ -1,0 +1,176 @@
+"""The daemon's hands: one method for every command of the coordinator.
+
+Nothing here decides anything. What a command asks for comes back as an event; a kernel that refuses is an event too,
+or, where nobody waits for an answer, a line in the log.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import singledispatchmethod
+
+import structlog
+
+from oe.dnskeys.resolver import Resolver
+from oe.errors import KernelError, OeError
+from oe.ike.udp import UdpSockets
+from oe.ipsec.model import Backend
+from oe.keystore import KeyStore
+from oe.messages import (
+    ChildInstalled,
+    Command,
+    CountersRead,
+    Decide,
+    Drop,
+    Event,
+    Finish,
+    InstallChild,
+    LookUpKeys,
+    Note,
+    OctetsSigned,
+    ReadCounters,
+    Release,
+    RemoveChild,
+    ReserveSpi,
+    SendDatagram,
+    SignOctets,
+    SpiReserved,
+    Undecide,
+)
+from oe.model import MARK_EXEMPT, MARK_SHIELD_CLOSED, MARK_SHIELD_OPEN, Reason, Verdict
+from oe.observe import Counters, write_note
+from oe.trap.nft import NftTable
+from oe.trap.queue import TrapQueues
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The wings' I/O, opened."""
+
+    queues: TrapQueues
+    table: NftTable
+    sockets: UdpSockets
+    resolver: Resolver
+    backend: Backend
+    keys: KeyStore
+
+
+class Hands:
+    """Carries commands out. `feed(event)` takes an event to the coordinator, after the command at hand is done."""
+
+    def __init__(
+        self, tools: Tools, loop: asyncio.AbstractEventLoop, feed: Callable[[Event], None], finished: Callable[[], None]
+    ) -> None:
+        self._tools = tools
+        self._loop = loop
+        self._feed = feed
+        self._finished = finished
+        self._signers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="oe-sign")
+        self._log = structlog.get_logger()
+        self.counters = Counters()
+
+    def close(self) -> None:
+        """Wait for a signature that is being made."""
+        self._signers.shutdown(cancel_futures=True)
+
+    def queue_rows(self) -> tuple[dict[str, int], ...]:
+        """Statistics of the netfilter queues, for `oe status`."""
+        return tuple({"queue": number, **asdict(row)} for number, row in self._tools.queues.statistics().items())
+
+    @singledispatchmethod
+    def carry_out(self, command: Command) -> None:
+        """Carry out one command. There is a method for every kind, or the house is wrong."""
+        raise TypeError(f"no hand for {type(command).__name__}")
+
+    @carry_out.register
+    def _(self, command: LookUpKeys) -> None:
+        self._tools.resolver.look_up(command)
+
+    @carry_out.register
+    def _(self, command: SendDatagram) -> None:
+        self._tools.sockets.send(command)
+
+    @carry_out.register
+    def _(self, command: SignOctets) -> None:
+        # RSA signing takes up to a millisecond and lets go of the interpreter: packets need not wait for it.
+        future = self._loop.run_in_executor(
+            self._signers, self._tools.keys.sign, command.key, command.scheme, command.octets
+        )
+        future.add_done_callback(lambda done: self._signed(command, done))
+
+    def _signed(self, command: SignOctets, done: "asyncio.Future[bytes]") -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            self._log.error("not-signed", key=command.key.fingerprint, error=str(error))
+        self._feed(OctetsSigned(command.ticket, None if error is not None else done.result()))
+
+    @carry_out.register
+    def _(self, command: ReserveSpi) -> None:
+        try:
+            self._feed(SpiReserved(command.ticket, self._tools.backend.reserve_spi(command.local, command.remote)))
+        except KernelError as error:
+            # Without an answer the negotiation runs into its deadline, which is what there is to do.
+            self._log.error("no-spi", error=str(error))
+
+    @carry_out.register
+    def _(self, command: InstallChild) -> None:
+        reason, detail = None, ""
+        try:
+            self._tools.backend.install(command.child, command.directions)
+        except KernelError as error:
+            reason, detail = Reason.INSTALL_FAILED, str(error)
+        self._feed(ChildInstalled(command.ticket, command.child.id, command.directions, reason, detail))
+
+    @carry_out.register
+    def _(self, command: RemoveChild) -> None:
+        self._try("child-not-removed", lambda: self._tools.backend.remove(command.child))
+
+    @carry_out.register
+    def _(self, command: ReadCounters) -> None:
+        try:
+            self._feed(CountersRead(self._tools.backend.counters()))
+        except KernelError as error:
+            self._log.warning("counters-not-read", error=str(error))
+            self._feed(CountersRead(()))
+
+    @carry_out.register
+    def _(self, command: Decide) -> None:
+        self._try(
+            "not-decided",
+            lambda: self._tools.table.decide(command.pair, command.verdict, command.lifetime, command.fail_closed),
+        )
+
+    @carry_out.register
+    def _(self, command: Undecide) -> None:
+        self._try("not-undecided", lambda: self._tools.table.undecide(command.pair))
+
+    @carry_out.register
+    def _(self, command: Release) -> None:
+        self._tools.queues.release(command.packets, self._release_bits(command))
+
+    def _release_bits(self, command: Release) -> int:
+        """The mark that says what became of the packet; it always changes, or the kernel would not look again."""
+        if command.verdict is Verdict.CLEAR or self._tools.backend.tunnel_interface is None:
+            return MARK_EXEMPT
+        return MARK_EXEMPT | (MARK_SHIELD_CLOSED if command.fail_closed else MARK_SHIELD_OPEN)
+
+    @carry_out.register
+    def _(self, command: Drop) -> None:
+        self._tools.queues.drop(command.packets)
+
+    @carry_out.register
+    def _(self, command: Note) -> None:
+        write_note(command)
+
+    @carry_out.register
+    def _(self, command: Finish) -> None:
+        self._finished()
+
+    def _try(self, event: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OeError as error:
+            self._log.error(event, error=str(error))

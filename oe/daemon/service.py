@@ -1,0 +1,256 @@
+"""The loop of the daemon: events in, commands out, one timer.
+
+Start goes from what can fail harmlessly to what changes the machine: configuration, control socket, queues, ports,
+then the trap, then the back end. Whatever fails takes back what was done before it, but for `private` and `block` nets:
+those stay shut.
+"""
+
+import asyncio
+import os
+import resource
+import signal
+from collections import deque
+from contextlib import ExitStack
+from importlib.metadata import version
+from ipaddress import ip_address
+from itertools import count
+
+import structlog
+
+from oe.config import Config
+from oe.control import ControlServer, Json, Refused
+from oe.daemon.hands import Hands, Tools
+from oe.daemon.machine import choose_backend, own_addresses, trap_spec
+from oe.dnskeys.resolver import Resolver
+from oe.errors import OeError, ParseError
+from oe.gateway import Gateway, GatewaySettings, OwnSide
+from oe.ike.endpoint import Endpoint
+from oe.ike.settings import IkeSettings
+from oe.ike.udp import UdpSockets
+from oe.ipsec.model import Backend, Probe
+from oe.keystore import KeyStore
+from oe.keystore import load as load_keys
+from oe.messages import Event, FlushAsked, PacketTrapped, StopAsked
+from oe.model import MARK_EXEMPT, Group, HostPair, Reason
+from oe.observe import DaemonStatus, configure_log, status_document
+from oe.policy.files import PolicyLoad, load_policies
+from oe.trap.holds import HoldTable
+from oe.trap.nft import NftTable
+from oe.trap.queue import TrapQueues
+
+HOLD_MARGIN = 0.5
+"""Seconds that a packet may wait beyond the setup budget: it must still be there when the budget's verdict comes."""
+
+
+def run(config: Config) -> int:
+    """Run the daemon in the foreground until SIGTERM or SIGINT; the exit code.
+
+    Raises ConfigError or MachineLacks before anything was changed on the machine.
+    """
+    configure_log(config.log.level.value, json_lines=config.log.json_lines)
+    # Keys must not end in a file because something crashed.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with asyncio.Runner() as runner:
+        return runner.run(_main(config))
+
+
+async def _main(config: Config) -> int:
+    log = structlog.get_logger()
+    policies = load_policies(config.paths.policies)
+    for problem in policies.problems:
+        log.error("policy-problem", problem=str(problem))
+    if policies.policies.closed:
+        log.error("policy-closed", meaning="until `private` is mended every destination but `block` counts as private")
+    keys = load_keys(config.paths.keys)
+    if not keys.public_keys:
+        log.warning("no-key", remedy=f"make one with `oe key new --dir {config.paths.keys}` and publish it")
+    backend, found = choose_backend(config.gateway.backend)
+    service = Service(config, policies, keys, backend, found)
+    return await service.serve()
+
+
+class Service:
+    """One running daemon."""
+
+    def __init__(
+        self, config: Config, policies: PolicyLoad, keys: KeyStore, backend: Backend, backend_found: Probe
+    ) -> None:
+        self._config = config
+        self._policies = policies
+        self._keys = keys
+        self._backend = backend
+        self._backend_found = backend_found
+        self._loop = asyncio.get_running_loop()
+        self._log = structlog.get_logger()
+        self._events: deque[Event] = deque()
+        self._working = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._finished = asyncio.Event()
+        self._started = self._loop.time()
+        self._gateway = self._make_gateway()
+
+    def _make_gateway(self) -> Gateway:
+        config, tickets = self._config, count(1)
+        own = OwnSide(own_addresses(config.gateway.addresses), config.gateway.serve, self._keys.public_keys)
+        self._log.info("addresses", own=", ".join(map(str, own.addresses)))
+        gateway = config.gateway
+        settings = GatewaySettings(
+            groups={group: config.settings(group) for group in Group},
+            setup_budget=gateway.setup_budget,
+            max_pairs=gateway.max_pairs,
+            liveness=gateway.liveness,
+            ike_port=config.ike.port,
+        )
+        holds = HoldTable(
+            per_pair=gateway.hold_per_pair, total=gateway.hold_in_all, patience=gateway.setup_budget + HOLD_MARGIN
+        )
+        ike = IkeSettings(child_lifetime=gateway.child_lifetime)
+        return Gateway(
+            settings,
+            self._policies.policies,
+            own,
+            lambda admits: Endpoint(ike, own.keys, os.urandom, admits, tickets, count(1)),
+            holds,
+            tickets,
+            os.urandom,
+        )
+
+    async def serve(self) -> int:
+        """Start, work until told to stop, stop. 0 after an orderly stop."""
+        config = self._config
+        verbs = {"status": self._status, "flush": self._flush}
+        control = ControlServer(config.paths.run, verbs, self._connection_failed)
+        await control.start()
+        try:
+            with ExitStack() as stack:
+                self._start(stack)
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    self._loop.add_signal_handler(number, self._feed, StopAsked())
+                self._log.info("ready", backend=self._backend.name, why=self._backend_found.why)
+                await self._finished.wait()
+                self._log.info("stopping")
+        finally:
+            await control.close()
+        return 0
+
+    def _start(self, stack: ExitStack) -> None:
+        """Open the wings' I/O; `stack` closes it in the right order."""
+        config = self._config
+        table = NftTable()
+        stack.callback(table.close)
+        closed, open_ = config.gateway.queues
+        queues = TrapQueues(
+            closed=closed,
+            open=open_,
+            on_packet=lambda packet: self._feed(PacketTrapped(packet)),
+            on_malformed=self._malformed,
+            max_len=config.gateway.hold_in_all,
+        )
+        stack.callback(queues.close)
+        sockets = UdpSockets(self._feed, mark=MARK_EXEMPT, port=config.ike.port, nat_port=config.ike.nat_port)
+        sockets.open(self._loop)
+        stack.callback(sockets.close)
+        resolver = Resolver(list(config.dns.resolvers), MARK_EXEMPT, self._feed, self._loop.time)
+        resolver.start()
+        stack.callback(resolver.close)
+        # The trap before the back end, which at its start takes away the SAs of a run that crashed: their packets
+        # must find the trap. At the end the other way round: decisions go before what they point to.
+        stack.callback(self._backend.close)
+        table.install(trap_spec(config, self._policies.policies, self._backend))
+        stack.callback(self._reduce, table)
+        self._backend.start(self._loop, self._feed)
+        tools = Tools(queues, table, sockets, resolver, self._backend, self._keys)
+        self._hands = Hands(tools, self._loop, self._feed, self._finished.set)
+        stack.callback(self._hands.close)
+        queues.attach(self._loop)
+
+    def _reduce(self, table: NftTable) -> None:
+        try:
+            table.reduce_to_floor()
+        except OeError as error:
+            self._log.error("table-not-reduced", error=str(error))
+
+    # --- the loop ----------------------------------------------------------------------------------------------
+
+    def _feed(self, event: Event) -> None:
+        """Take an event in. One that comes while another is being worked on waits its turn."""
+        self._events.append(event)
+        if not self._working:
+            self._work()
+
+    def _work(self) -> None:
+        self._working = True
+        try:
+            while self._events:
+                self._handle(self._events.popleft())
+        finally:
+            self._working = False
+        self._set_timer()
+
+    def _handle(self, event: Event) -> None:
+        try:
+            self._gateway.handle(event, self._loop.time())
+        except Exception:
+            # One event that the engines cannot digest must not end the protection of everybody else.
+            self._log.exception("event-not-handled", kind=type(event).__name__)
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        for command in self._gateway.take():
+            try:
+                self._hands.carry_out(command)
+            except Exception:
+                self._log.exception("command-not-carried-out", kind=type(command).__name__)
+
+    def _ring(self) -> None:
+        self._timer = None
+        try:
+            self._gateway.expire(self._loop.time())
+        except Exception:
+            self._log.exception("timer-not-handled")
+        self._carry_out()
+        self._work()
+
+    def _set_timer(self) -> None:
+        deadline = self._gateway.deadline()
+        if self._timer is not None:
+            if self._timer.when() == deadline:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._timer = self._loop.call_at(max(deadline, self._loop.time()), self._ring)
+
+    def _malformed(self, error: ParseError) -> None:
+        self._hands.counters.count(Reason.PACKET_MALFORMED)
+        self._log.debug("packet-malformed", error=str(error))
+
+    # --- the operator ------------------------------------------------------------------------------------------
+
+    def _status(self, _request: Json) -> Json:
+        now = self._loop.time()
+        daemon = DaemonStatus(
+            version=version("oe"),
+            backend=self._backend.name.value,
+            backend_why=self._backend_found.why,
+            uptime=now - self._started,
+            policy_problems=tuple(str(problem) for problem in self._policies.problems),
+            reasons=self._hands.counters.with_those_of(self._gateway.reasons, self._backend.statistics()),
+            queues=self._hands.queue_rows(),
+        )
+        return status_document(daemon, self._gateway.snapshot(), now)
+
+    def _flush(self, request: Json) -> Json:
+        """`{"source": A, "destination": B}` forgets one pair, without them all."""
+        if "source" not in request and "destination" not in request:
+            self._feed(FlushAsked(None))
+            return {}
+        try:
+            source, destination = ip_address(str(request.get("source"))), ip_address(str(request.get("destination")))
+        except ValueError as error:
+            raise Refused(f"a pair to flush is two addresses: {error}") from None
+        self._feed(FlushAsked(HostPair(source, destination)))
+        return {}
+
+    def _connection_failed(self, name: str, error: BaseException) -> None:
+        self._log.error("task-failed", task=name, error=repr(error))

@@ -1,0 +1,138 @@
+"""INFORMATIONAL: Deletes of Child and IKE SAs, liveness, late complaints (RFC 7296 1.4, 2.4, 2.21.2).
+
+    HDR, SK{}                        ──▶   is the peer alive?
+                                     ◀──   HDR, SK{}
+    HDR, SK{D(ESP, our inbound SPI)} ──▶   a Child SA is over, both directions of it
+                                     ◀──   HDR, SK{D(ESP, its inbound SPI)}
+    HDR, SK{D(IKE)}                  ──▶   all is over
+                                     ◀──   HDR, SK{}
+"""
+
+from dataclasses import dataclass
+
+from oe.ike.channel import drop, end_child, linger, respond, say_goodbye
+from oe.ike.child import Child
+from oe.ike.context import Context
+from oe.ike.payloads import DeletePayload, NotifyPayload, Payload, find_notify
+from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
+from oe.ike.sa import IkeSa, Timer
+from oe.model import Reason
+
+
+@dataclass(slots=True)
+class Liveness:
+    """Ask whether the peer lives. Its answer changes nothing, its silence ends the IKE SA."""
+
+    ctx: Context
+    sa: IkeSa
+    exchange = ExchangeType.INFORMATIONAL
+
+    def payloads(self, now: float) -> tuple[Payload, ...] | None:
+        return ()
+
+    def deadline(self, now: float) -> float:
+        # Sent at 0, 1, 3, 7, ... intervals; the last one gets its pause too.
+        return now + self.ctx.settings.retransmit_interval * (2**self.ctx.settings.liveness_tries - 1)
+
+    def answered(self, payloads: tuple[Payload, ...], now: float) -> None:
+        pass
+
+    def unanswered(self, now: float) -> None:
+        drop(self.ctx, self.sa, Reason.LIVENESS_FAILED)
+
+
+@dataclass(slots=True)
+class DeleteChild:
+    """Tell the peer that a Child SA is over."""
+
+    ctx: Context
+    sa: IkeSa
+    child: Child
+    exchange = ExchangeType.INFORMATIONAL
+
+    def payloads(self, now: float) -> tuple[Payload, ...] | None:
+        if self.child.sa.id not in self.sa.children:  # The peer's Delete crossed ours.
+            return None
+        return (DeletePayload(ProtocolId.ESP, (self.child.sa.inbound.spi,)),)
+
+    def deadline(self, now: float) -> float:
+        return now + self.ctx.settings.request_patience
+
+    def answered(self, payloads: tuple[Payload, ...], now: float) -> None:
+        end_child(self.ctx, self.sa, self.child.sa.id, None)
+
+    def unanswered(self, now: float) -> None:
+        drop(self.ctx, self.sa, Reason.LIVENESS_FAILED)
+
+
+@dataclass(slots=True)
+class Goodbye:
+    """The last request of an IKE SA: its Delete, or what it died of."""
+
+    ctx: Context
+    sa: IkeSa
+    word: Payload
+    exchange = ExchangeType.INFORMATIONAL
+
+    def payloads(self, now: float) -> tuple[Payload, ...] | None:
+        return (self.word,)
+
+    def deadline(self, now: float) -> float:
+        return now + self.ctx.settings.request_patience
+
+    def answered(self, payloads: tuple[Payload, ...], now: float) -> None:
+        drop(self.ctx, self.sa, Reason.SUPERSEDED)
+
+    def unanswered(self, now: float) -> None:
+        drop(self.ctx, self.sa, Reason.LIVENESS_FAILED)
+
+
+DELETE_IKE = DeletePayload(ProtocolId.IKE)
+
+
+def delete_ike(ctx: Context, sa: IkeSa, reason: Reason, now: float, detail: str = "") -> None:
+    """End an established IKE SA with a Delete; its Child SAs end with `reason`."""
+    say_goodbye(ctx, sa, Goodbye(ctx, sa, DELETE_IKE), reason, detail, now)
+
+
+def complain(ctx: Context, sa: IkeSa, notify: NotifyType, reason: Reason, detail: str, now: float) -> None:
+    """As initiator: end an IKE SA whose responder did not prove who it is, and say so (RFC 7296 2.21.2)."""
+    say_goodbye(ctx, sa, Goodbye(ctx, sa, NotifyPayload(notify)), reason, detail, now)
+
+
+def delete_child(ctx: Context, sa: IkeSa, child: Child, now: float) -> None:
+    """End a Child SA with a Delete, without telling the coordinator; the last one takes the IKE SA with it."""
+    child.is_closing = True
+    if all(other.is_closing for other in sa.children.values()):
+        delete_ike(ctx, sa, Reason.SUPERSEDED, now)
+        return
+    sa.queue.append(DeleteChild(ctx, sa, child))
+
+
+def respond_informational(ctx: Context, sa: IkeSa, payloads: tuple[Payload, ...], now: float) -> None:
+    """Answer the peer's INFORMATIONAL request."""
+    deletes = [payload for payload in payloads if isinstance(payload, DeletePayload)]
+    if find_notify(payloads, NotifyType.AUTHENTICATION_FAILED) is not None:
+        respond(ctx, sa, ExchangeType.INFORMATIONAL, ())
+        linger(ctx, sa, Reason.WE_WERE_REFUSED, now)
+    elif any(delete.protocol == ProtocolId.IKE for delete in deletes):
+        respond(ctx, sa, ExchangeType.INFORMATIONAL, ())
+        linger(ctx, sa, Reason.DELETED_BY_PEER, now)
+    else:
+        gone = _children_of(sa, deletes)
+        # In an answer to a Delete that crossed ours our half is not named again (RFC 7296 1.4.1).
+        ours = tuple(child.sa.inbound.spi for child in gone if not child.is_closing)
+        for child in gone:
+            end_child(ctx, sa, child.sa.id, Reason.DELETED_BY_PEER)
+        respond(ctx, sa, ExchangeType.INFORMATIONAL, (DeletePayload(ProtocolId.ESP, ours),) if ours else ())
+        if gone and not sa.children:
+            sa.timers.setdefault(Timer.CHILDLESS, now + ctx.settings.childless_lifetime)
+
+
+def _children_of(sa: IkeSa, deletes: list[DeletePayload]) -> list[Child]:
+    """The Child SAs whose peer's half is deleted: it names the SPIs that it receives with, ours to send with.
+
+    SPIs of Child SAs gone already are passed over: crossed Deletes (RFC 7296 1.4.1).
+    """
+    spis = {spi for delete in deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis}
+    return [child for child in sa.children.values() if child.sa.outbound.spi in spis]

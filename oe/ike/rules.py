@@ -1,0 +1,136 @@
+"""Which payloads a message may and must have (RFC 7296 appendix C), as a table; one function holds a message to it.
+
+What the table does not name is skipped: known payloads that say nothing here (CERTREQ), and unknown ones unless they
+are marked critical (RFC 7296 2.5).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oe.ike.payloads import NotifyPayload, Payload, UnknownPayload
+from oe.ike.registry import ExchangeType, NotifyType, PayloadType
+from oe.model import Reason
+
+
+MANY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How often a payload type may stand in a message."""
+
+    type: PayloadType
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The payloads of one kind of message."""
+
+    rules: tuple[Rule, ...]
+    together: frozenset[PayloadType] = frozenset()
+    """All of them or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with a message, and what to tell its sender — if it may be told anything."""
+
+    reason: Reason
+    notify: NotifyType
+    data: bytes
+    """Notification data of `notify`."""
+    text: str
+    """For the log: payload and count."""
+
+
+def _shape(*rules: Rule, together: frozenset[PayloadType] = frozenset()) -> Shape:
+    return Shape((*rules, Rule(PayloadType.NOTIFY, 0, MANY), Rule(PayloadType.VENDOR, 0, MANY)), together)
+
+
+def _one(*types: PayloadType) -> tuple[Rule, ...]:
+    return tuple(Rule(type, 1, 1) for type in types)
+
+
+def _maybe(*types: PayloadType) -> tuple[Rule, ...]:
+    return tuple(Rule(type, 0, 1) for type in types)
+
+
+_CHILD = frozenset({PayloadType.SA, PayloadType.TS_I, PayloadType.TS_R})
+
+_INIT = _shape(*_one(PayloadType.SA, PayloadType.KE, PayloadType.NONCE))
+
+SHAPES: dict[tuple[ExchangeType, bool, bool], Shape] = {
+    # exchange, is a response, is protected
+    (ExchangeType.IKE_SA_INIT, False, False): _INIT,
+    (ExchangeType.IKE_SA_INIT, True, False): _INIT,
+    # Without AUTH an initiator asks for EAP (2.16): legal, and to be refused as AUTHENTICATION_FAILED by the exchange.
+    # Without SA and selectors it asks for no Child SA (RFC 6023).
+    (ExchangeType.IKE_AUTH, False, True): _shape(
+        *_one(PayloadType.ID_I),
+        *_maybe(PayloadType.ID_R, PayloadType.AUTH, PayloadType.SA, PayloadType.TS_I, PayloadType.TS_R, PayloadType.CP),
+        together=_CHILD,
+    ),
+    (ExchangeType.IKE_AUTH, True, True): _shape(
+        *_one(PayloadType.ID_R, PayloadType.AUTH),
+        *_maybe(PayloadType.SA, PayloadType.TS_I, PayloadType.TS_R, PayloadType.CP),
+        together=_CHILD,
+    ),
+    # Selectors tell a Child SA from an IKE SA that is to be replaced (1.3.1, 1.3.2).
+    (ExchangeType.CREATE_CHILD_SA, False, True): _shape(
+        *_one(PayloadType.SA, PayloadType.NONCE),
+        *_maybe(PayloadType.KE, PayloadType.TS_I, PayloadType.TS_R),
+        together=frozenset({PayloadType.TS_I, PayloadType.TS_R}),
+    ),
+    (ExchangeType.CREATE_CHILD_SA, True, True): _shape(
+        *_one(PayloadType.SA, PayloadType.NONCE),
+        *_maybe(PayloadType.KE, PayloadType.TS_I, PayloadType.TS_R),
+        together=frozenset({PayloadType.TS_I, PayloadType.TS_R}),
+    ),
+    (ExchangeType.INFORMATIONAL, False, True): _shape(Rule(PayloadType.DELETE, 0, MANY)),
+    (ExchangeType.INFORMATIONAL, True, True): _shape(Rule(PayloadType.DELETE, 0, MANY)),
+    # INVALID_IKE_SPI and its like come in clear when there is no IKE SA to protect them (1.5, 2.21.4).
+    (ExchangeType.INFORMATIONAL, True, False): _shape(),
+}
+"""What each kind of message may have; a kind that is not listed is not for us."""
+
+_KNOWN = frozenset(PayloadType)
+
+
+def _refuses(payloads: Sequence[Payload]) -> bool:
+    """An answer that refuses, or asks for another request, has that notify in place of what it should have."""
+    return any(isinstance(p, NotifyPayload) and (p.notify.is_error or p.notify == NotifyType.COOKIE) for p in payloads)
+
+
+def _invalid(text: str) -> Violation:
+    return Violation(Reason.INVALID_SYNTAX, NotifyType.INVALID_SYNTAX, b"", text)
+
+
+def check(exchange: ExchangeType, is_response: bool, is_protected: bool, payloads: Sequence[Payload]) -> Violation | None:
+    """Hold the payloads of one message to the table; None: all is well.
+
+    `is_protected`: the payloads come from inside the Encrypted payload. Check clear and protected ones apart.
+    """
+    for payload in payloads:
+        if isinstance(payload, UnknownPayload) and payload.critical and payload.type not in _KNOWN:
+            return Violation(
+                Reason.UNSUPPORTED_CRITICAL_PAYLOAD,
+                NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD,
+                bytes((payload.type,)),
+                f"critical payload of type {int(payload.type)}",
+            )
+    name = f"{exchange.name} {'response' if is_response else 'request'}"
+    shape = SHAPES.get((exchange, is_response, is_protected))
+    if shape is None:
+        return _invalid(f"{name} {'protected' if is_protected else 'in clear'}")
+    counts = Counter(payload.type for payload in payloads)
+    is_refusal = is_response and _refuses(payloads)
+    for rule in shape.rules:
+        found = counts[rule.type]
+        if found > rule.most or (found < rule.least and not is_refusal):
+            return _invalid(f"{name} with {found} {rule.type.name} payloads, must be {rule.least} to {rule.most}")
+    if 0 < sum(1 for type in shape.together if counts[type]) < len(shape.together) and not is_refusal:
+        return _invalid(f"{name} with some but not all of {', '.join(sorted(type.name for type in shape.together))}")
+    return None

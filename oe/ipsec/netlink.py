@@ -1,0 +1,113 @@
+"""A netlink socket: requests with their answers, dumps, multicast groups."""
+
+import os
+import socket
+from collections.abc import Iterator
+
+from oe.errors import KernelError
+from oe.ipsec import netlink_wire as wire
+from oe.ipsec.netlink_wire import Message
+
+NETLINK_ROUTE = 0
+NETLINK_XFRM = 6
+
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
+_NETLINK_CAP_ACK = 10
+_NETLINK_EXT_ACK = 11
+
+_BUFFER = 1 << 20
+_DATAGRAM = 1 << 17
+_PATIENCE = 10.0
+"""Seconds for an answer. The kernel answers at once, except for the first SA of a cipher, whose module it loads."""
+
+_DUMP_ATTEMPTS = 5
+
+
+class Netlink:
+    """Speaks one netlink protocol, in the network namespace of the thread that made it."""
+
+    def __init__(self, protocol: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        self._socket.bind((0, 0))
+        self._socket.settimeout(_PATIENCE)
+        self._sequence = 0
+
+    def request(self, kind: int, body: bytes, operation: str, subject: str, flags: int = 0) -> None:
+        """Have something done. `operation` and `subject` are for the KernelError if the kernel refuses."""
+        self._send(kind, flags | wire.ACK, body)
+        for message in self._answers():
+            if message.kind == wire.NLMSG_ERROR:
+                self._check(message, operation, subject)
+                return
+
+    def ask(self, kind: int, body: bytes, operation: str, subject: str) -> Message:
+        """A question with one answer. Raises KernelError."""
+        self._send(kind, 0, body)
+        message = next(self._answers())
+        if message.kind == wire.NLMSG_ERROR:
+            self._check(message, operation, subject)
+        return message
+
+    def dump(self, kind: int, body: bytes, subject: str) -> list[Message]:
+        """All the kernel has of something, consistent in itself. Raises KernelError."""
+        for _attempt in range(_DUMP_ATTEMPTS):
+            self._send(kind, wire.DUMP, body)
+            messages: list[Message] = []
+            for message in self._answers():
+                if message.kind == wire.NLMSG_ERROR:
+                    self._check(message, "list", subject)
+                if message.kind == wire.NLMSG_DONE:
+                    break
+                messages.append(message)
+            if not any(message.flags & wire.DUMP_INTERRUPTED for message in messages):
+                break
+        return messages
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _send(self, kind: int, flags: int, body: bytes) -> None:
+        self._sequence += 1
+        self._socket.send(wire.encode_message(kind, flags, self._sequence, body))
+
+    def _answers(self) -> Iterator[Message]:
+        """Messages that answer the last request; leftovers of earlier ones are skipped."""
+        while True:
+            for message in wire.decode_messages(self._socket.recv(_DATAGRAM)):
+                if message.sequence == self._sequence:
+                    yield message
+
+    @staticmethod
+    def _check(message: Message, operation: str, subject: str) -> None:
+        answer = wire.decode_acknowledgement(message)
+        if answer.errno:
+            raise KernelError(operation, subject, answer.errno, answer.text or os.strerror(answer.errno))
+
+
+class Multicast:
+    """Hears one multicast group of a netlink protocol; never blocks."""
+
+    def __init__(self, protocol: int, group: int) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
+        )
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def receive(self) -> list[Message]:
+        """The messages of one datagram; none when nothing waits. Raises OSError(ENOBUFS) after some were lost."""
+        try:
+            return list(wire.decode_messages(self._socket.recv(_DATAGRAM)))
+        except BlockingIOError:
+            return []
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,94 @@
+"""Routing netlink messages: policy rules by packet mark, and default routes in tables of our own."""
+
+from dataclasses import dataclass
+from struct import Struct
+
+from oe.ipsec.netlink_wire import NativeReader, attribute, decode_attributes
+
+NEWROUTE, DELROUTE = 24, 25
+NEWRULE, DELRULE, GETRULE = 32, 33, 34
+
+FAMILIES = (2, 10)
+"""AF_INET and AF_INET6."""
+
+PROTOCOL = 111
+"""Of our rules and routes (rtnetlink(7), `protocol` in iproute2's output): how they are told from foreign ones."""
+
+_FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 6, 10, 15, 16, 21
+_RTA_OIF, _RTA_PRIORITY, _RTA_TABLE = 4, 6, 15
+
+_RTMSG = Struct("=BBBBBBBBI")
+"""Of a rule (fib_rule_hdr) too: family, two prefix lengths, tos, table, then by kind."""
+_U32 = Struct("=I")
+
+_TO_TABLE = 1
+_UNICAST, _BLACKHOLE = 1, 6
+_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_RT_TABLE_COMPAT = 252
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Packets that bear all bits of `mark` look into `table`. Rules are asked by ascending `priority`."""
+
+    family: int
+    priority: int
+    mark: int
+    table: int
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """Everything goes out of `device` (an interface index), or nowhere (None). The lowest metric wins."""
+
+    family: int
+    table: int
+    device: int | None
+    metric: int
+
+
+def encode_rule(rule: Rule) -> bytes:
+    """NEWRULE or DELRULE."""
+    header = _RTMSG.pack(rule.family, 0, 0, 0, _RT_TABLE_COMPAT, 0, 0, _TO_TABLE, 0)
+    return (
+        header
+        + _number(_FRA_PRIORITY, rule.priority)
+        + _number(_FRA_FWMARK, rule.mark)
+        + _number(_FRA_FWMASK, rule.mark)
+        + _number(_FRA_TABLE, rule.table)
+        + attribute(_FRA_PROTOCOL, bytes([PROTOCOL]))
+    )
+
+
+def decode_rule(body: bytes) -> Rule | None:
+    """A rule of a dump; None for a foreign one. Raises ParseError."""
+    reader = NativeReader(body, "routing rule")
+    family = reader.fields(_RTMSG, "header")[0]
+    attributes = decode_attributes(reader)
+    if attributes.get(_FRA_PROTOCOL) != bytes([PROTOCOL]):
+        return None
+    priority, mark, table = (
+        NativeReader(attributes.get(kind, bytes(4)), "routing rule").u32("attribute")
+        for kind in (_FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE)
+    )
+    return Rule(family, priority, mark, table)
+
+
+def encode_rule_query(family: int) -> bytes:
+    """GETRULE, as a dump."""
+    return _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def encode_route(route: DefaultRoute) -> bytes:
+    """NEWROUTE or DELROUTE."""
+    kind, scope, device = _UNICAST, _SCOPE_LINK, b""
+    if route.device is None:
+        kind, scope = _BLACKHOLE, _SCOPE_UNIVERSE
+    else:
+        device = _number(_RTA_OIF, route.device)
+    header = _RTMSG.pack(route.family, 0, 0, 0, _RT_TABLE_COMPAT, PROTOCOL, scope, kind, 0)
+    return header + _number(_RTA_TABLE, route.table) + _number(_RTA_PRIORITY, route.metric) + device
+
+
+def _number(kind: int, value: int) -> bytes:
+    return attribute(kind, _U32.pack(value))

@@ -1,0 +1,89 @@
+"""The TUN device: what the kernel routes into it is read here, what is written here the kernel receives."""
+
+import errno
+import fcntl
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from struct import Struct
+
+from oe.errors import MachineLacks
+
+MTU = 65_000
+"""Above every link's, for all sizes that a sender chose for the ordinary route must fit: the packet is led in here
+after it was built. ESP adds at most 73 octets, so the result still is an IP packet; the kernel fragments it to the
+link's MTU on its way out."""
+
+_TUNSETIFF = 0x4004_54CA
+_SIOCSIFMTU = 0x8922
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_IFF_TUN, _IFF_NO_PI = 1, 0x1000
+_IFF_UP = 1
+_IFREQ_FLAGS = Struct("=16sH22x")
+_IFREQ_NUMBER = Struct("=16sI20x")
+
+_DEVICE = "/dev/net/tun"
+_SYSCTLS = (
+    # Loose: packets arrive here whose way back, in the main table, is another device. 2 and not 0, for the larger of
+    # this and of `all` holds, and only 2 is enough against a strict `all`.
+    ("ipv4", "rp_filter", "2"),
+    ("ipv6", "disable_ipv6", "0"),
+    # No link-local address, no router solicitations: nobody is on this link.
+    ("ipv6", "addr_gen_mode", "1"),
+    ("ipv6", "accept_ra", "0"),
+    ("ipv6", "router_solicitations", "0"),
+)
+
+
+class Tun:
+    """An open TUN device, up, non-blocking; it vanishes with this object or with the process."""
+
+    def __init__(self, name: str) -> None:
+        """Raises MachineLacks without TUN, without the right to it, or when the name is taken."""
+        self.name = name
+        try:
+            self._fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise MachineLacks(f"{_DEVICE} cannot be opened: {error.strerror}", "load the module tun") from error
+        try:
+            fcntl.ioctl(self._fd, _TUNSETIFF, _IFREQ_FLAGS.pack(name.encode(), _IFF_TUN | _IFF_NO_PI))
+            self._configure()
+        except OSError as error:
+            os.close(self._fd)
+            remedy = "end the other daemon" if error.errno == errno.EBUSY else "run with CAP_NET_ADMIN"
+            raise MachineLacks(f"TUN device {name} cannot be made: {error.strerror}", remedy) from error
+        self.index = socket.if_nametoindex(name)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def read(self) -> bytes | None:
+        """The next packet; None when none waits or the device is down."""
+        try:
+            return os.read(self._fd, MTU)
+        except OSError:
+            return None
+
+    def write(self, packet: bytes) -> bool:
+        """Hand a packet to the kernel; False if it does not take it."""
+        try:
+            os.write(self._fd, packet)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _configure(self) -> None:
+        for family, key, value in _SYSCTLS:
+            # Absent where the kernel has no such family or key; what matters shows when routes are added.
+            with suppress(OSError):
+                Path(f"/proc/sys/net/{family}/conf/{self.name}/{key}").write_text(value, "ascii")
+        name = self.name.encode()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            fcntl.ioctl(control, _SIOCSIFMTU, _IFREQ_NUMBER.pack(name, MTU))
+            flags = _IFREQ_FLAGS.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ_FLAGS.pack(name, 0)))[1]
+            fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(name, flags | _IFF_UP))

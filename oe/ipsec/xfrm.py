@@ -1,0 +1,249 @@
+"""The kernel back end: Child SAs as XFRM states and policies."""
+
+import errno
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from oe.errors import KernelError
+from oe.ipsec import xfrm_wire as wire
+from oe.ipsec.model import BackendName, Loop
+from oe.ipsec.netlink import NETLINK_XFRM, Multicast, Netlink
+from oe.ipsec.netlink_wire import EXCLUSIVE
+from oe.ipsec.operations import (
+    EXEMPTION_PRIORITY,
+    RESERVED_REQID,
+    AddSa,
+    Operation,
+    Policy,
+    PutPolicy,
+    RemovePolicy,
+    RemoveSa,
+    Selector,
+    Way,
+    exemptions,
+    undo,
+)
+from oe.ipsec.plan import Book
+from oe.ipsec.reconcile import SeenPolicy, SeenSa, left_over, missing
+from oe.messages import ChildExpired
+from oe.model import Address, ChildCounters, ChildSa, Directions, Mode, Reason
+
+_GONE = frozenset({errno.ENOENT, errno.ESRCH})
+_DRAIN = 64
+
+_IP_XFRM_POLICY = 17
+_IPV6_XFRM_POLICY = 35
+
+_STATISTICS = Path("/proc/thread-self/net/xfrm_stat")
+_REASONS = {
+    "XfrmInHdrError": Reason.ESP_MALFORMED,
+    "XfrmInBufferError": Reason.ESP_MALFORMED,
+    "XfrmInNoStates": Reason.ESP_UNKNOWN_SPI,
+    "XfrmInStateSeqError": Reason.ESP_REPLAYED,
+    "XfrmInStateProtoError": Reason.ESP_INTEGRITY_FAILED,
+    "XfrmInStateMismatch": Reason.ESP_SELECTOR_MISMATCH,
+    "XfrmInTmplMismatch": Reason.ESP_SELECTOR_MISMATCH,
+    "XfrmInNoPols": Reason.ESP_SELECTOR_MISMATCH,
+    "XfrmInStateExpired": Reason.SA_EXPIRED,
+    "XfrmOutNoStates": Reason.NO_OUTBOUND_SA,
+    "XfrmOutStateSeqError": Reason.ESP_SEQUENCE_EXHAUSTED,
+    "XfrmOutStateExpired": Reason.SA_EXPIRED,
+}
+"""Counters of the kernel (Documentation/networking/xfrm_proc) and what they are to us."""
+
+
+class XfrmBackend:
+    """See `oe.ipsec.model.Backend`. Calls block for as long as the kernel works: 0.05 ms a policy, 0.6 ms an SA."""
+
+    name = BackendName.XFRM
+    modes = frozenset(Mode)
+    encapsulates = True
+    tunnel_interface = None
+
+    def __init__(self) -> None:
+        self._netlink = Netlink(NETLINK_XFRM)
+        self._expiries = Multicast(NETLINK_XFRM, wire.GROUP_EXPIRE)
+        self._book = Book()
+        self._loop: Loop | None = None
+        self._on_event: Callable[[ChildExpired], None] = _nobody_listens
+        self._expired: set[int] = set()
+        self._statistics_at_start: dict[Reason, int] = {}
+
+    def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
+        self._sweep()
+        for policy in exemptions():
+            try:
+                self._request(wire.NEWPOLICY, wire.encode_policy(policy), "add policy", policy, EXCLUSIVE)
+            except KernelError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+                # Somebody else lets neighbour discovery pass already.
+        self._statistics_at_start = _read_statistics()
+        self._loop, self._on_event = loop, on_event
+        loop.add_reader(self._expiries.fileno(), self._hear)
+
+    def reserve_spi(self, local: Address, remote: Address) -> int:
+        body = wire.encode_spi_request(remote, local, RESERVED_REQID)
+        subject = f"{remote} → {local}"
+        answer = wire.decode_sa(self._netlink.ask(wire.ALLOCSPI, body, "reserve SPI", subject).body)
+        if answer is None:
+            raise KernelError("reserve SPI", subject, errno.EPROTO, "the answer is not about ESP")
+        return answer.key[1]
+
+    def install(self, child: ChildSa, directions: Directions) -> None:
+        operations = self._book.plan_install(child, directions)
+        done: list[AddSa | PutPolicy] = []
+        try:
+            for operation in operations:
+                self._execute(operation)
+                done.append(operation)
+        except KernelError:
+            self._take_away([undo(operation) for operation in reversed(done)])
+            raise
+        self._book.record(child, operations)
+
+    def remove(self, child: int) -> None:
+        operations = self._book.plan_removal(child)
+        self._book.forget(child)
+        self._expired.discard(child)
+        failure = self._take_away(operations)
+        if failure is not None:
+            raise failure
+
+    def counters(self) -> tuple[ChildCounters, ...]:
+        seen = {sa.key: sa for sa in self._dump_sas()}
+        totals: dict[int, list[int]] = {}
+        for key, child in self._book.owners.items():
+            if key in seen:
+                inbound = self._book.is_inbound(key)
+                row = totals.setdefault(child, [0, 0, 0, 0])
+                row[0 if inbound else 2] = seen[key].packets
+                row[1 if inbound else 3] = seen[key].octets
+        return tuple(ChildCounters(child, *row) for child, row in totals.items())
+
+    def statistics(self) -> Mapping[Reason, int]:
+        """The kernel's counters of the whole namespace, other users of XFRM included; none if it keeps none."""
+        before = self._statistics_at_start
+        return {reason: count - before.get(reason, 0) for reason, count in _read_statistics().items()}
+
+    def close(self) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self._expiries.fileno())
+        self._book = Book()
+        self._sweep()
+        self._expiries.close()
+        self._netlink.close()
+
+    # --- operations ------------------------------------------------------------------------------------------
+
+    def _execute(self, operation: Operation) -> None:
+        match operation:
+            case AddSa(sa):
+                body, subject = wire.encode_sa(sa), f"SA {sa.source} → {sa.destination} SPI {sa.esp.spi:08x}"
+                try:
+                    self._request(wire.UPDSA if sa.reserved else wire.NEWSA, body, "add", subject)
+                except KernelError as error:
+                    # The reservation has expired, or there was none: the SPI may still be free.
+                    if not (sa.reserved and error.errno in _GONE):
+                        raise
+                    self._request(wire.NEWSA, body, "add", subject)
+            case RemoveSa(key):
+                self._request(wire.DELSA, wire.encode_sa_id(key), "remove", f"SA → {key[0]} SPI {key[1]:08x}")
+            case PutPolicy(policy, None):
+                # Not an update: a foreign policy for exactly this pair is not ours to replace.
+                self._request(wire.NEWPOLICY, wire.encode_policy(policy), "add policy", policy, EXCLUSIVE)
+            case PutPolicy(policy, replaced):
+                if policy != replaced:
+                    self._request(wire.UPDPOLICY, wire.encode_policy(policy), "replace policy", policy)
+            case RemovePolicy(policy):
+                body = wire.encode_policy_id(policy.selector, policy.way)
+                self._request(wire.DELPOLICY, body, "remove policy", policy)
+
+    def _request(self, kind: int, body: bytes, operation: str, subject: Policy | str, flags: int = 0) -> None:
+        if isinstance(subject, Policy):
+            subject = f"{subject.way.name.lower()} {subject.selector.source} → {subject.selector.destination}"
+        self._netlink.request(kind, body, operation, subject, flags)
+
+    def _take_away(self, operations: Iterable[Operation]) -> KernelError | None:
+        """Carry out all of it, come what may; what is gone already is as it should be. The first failure, if any."""
+        failure: KernelError | None = None
+        for operation in operations:
+            try:
+                self._execute(operation)
+            except KernelError as error:
+                if error.errno not in _GONE:
+                    failure = failure or error
+        return failure
+
+    # --- what the kernel says --------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Remove what is ours and not in the book."""
+        stale = list(left_over(self._dump_sas(), self._dump_policies(), self._book.owners, self._book.policies))
+        failure = self._take_away(stale)
+        if failure is not None:
+            raise failure
+
+    def _dump_sas(self) -> list[SeenSa]:
+        messages = self._netlink.dump(wire.GETSA, b"", "SAs")
+        return [sa for message in messages if (sa := wire.decode_sa(message.body)) is not None]
+
+    def _dump_policies(self) -> list[SeenPolicy]:
+        messages = self._netlink.dump(wire.GETPOLICY, b"", "policies")
+        return [policy for message in messages if (policy := wire.decode_policy(message.body)) is not None]
+
+    def _hear(self) -> None:
+        """Report expired SAs of ours. When events were lost, look which SAs are gone."""
+        for _ in range(_DRAIN):
+            try:
+                messages = self._expiries.receive()
+            except OSError:
+                for child in missing(self._dump_sas(), self._book.owners):
+                    self._report(child, hard=True)
+                continue
+            if not messages:
+                return
+            for message in messages:
+                expired = wire.decode_expire(message.body) if message.kind == wire.EXPIRE else None
+                if expired is not None:
+                    self._report(self._book.owners.get(expired[0].key), hard=expired[1])
+
+    def _report(self, child: int | None, *, hard: bool) -> None:
+        """Of the two SAs of a Child SA the first one counts."""
+        if child is None or child in self._expired:
+            return
+        if hard:
+            self._expired.add(child)
+        self._on_event(ChildExpired(child, hard))
+
+
+def exempt_socket(sock: socket.socket) -> None:
+    """Let a socket's own packets pass in clear, both ways, whatever policies are in place: IKE between two hosts runs
+    between the very addresses whose traffic it protects. Raises OSError; needs CAP_NET_ADMIN."""
+    nowhere: Address
+    if sock.family == socket.AF_INET:
+        level, option, nowhere = socket.IPPROTO_IP, _IP_XFRM_POLICY, IPv4Address(0)
+    else:
+        level, option, nowhere = socket.IPPROTO_IPV6, _IPV6_XFRM_POLICY, IPv6Address(0)
+    for way in (Way.IN, Way.OUT):
+        policy = Policy(Selector(nowhere, 0, nowhere, 0), way, None, EXEMPTION_PRIORITY)
+        sock.setsockopt(level, option, wire.encode_policy_info(policy))
+
+
+def _read_statistics() -> dict[Reason, int]:
+    try:
+        lines = _STATISTICS.read_text("ascii").splitlines()
+    except OSError:
+        return {}
+    counts: dict[Reason, int] = {}
+    for line in lines:
+        name, _, value = line.partition(" ")
+        if (reason := _REASONS.get(name.strip())) is not None:
+            counts[reason] = counts.get(reason, 0) + int(value)
+    return counts
+
+
+def _nobody_listens(_event: ChildExpired) -> None:
+    """Before the start no SA is in place that could expire."""

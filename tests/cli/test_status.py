@@ -1,0 +1,113 @@
+"""`oe status`: against a real control socket, as table and as JSON."""
+
+import asyncio
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from oe.cli.main import main
+from oe.cli.status import COLUMNS, WATCH_INTERVAL, duration, picture
+from oe.control import ControlServer, Json
+
+PAIR: dict[str, object] = {
+    "source": "2001:db8::1:2:3:4",
+    "destination": "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+    "group": "private-or-clear",
+    "state": "protected",
+    "reason": "protected-as-initiator",
+    "grade": "secure",
+    "peer": "2001:db8::9",
+    "held": 0,
+    "lost": 3,
+    "expires": None,
+}
+DOCUMENT: Json = {
+    "version": "0.1.0",
+    "backend": "xfrm",
+    "backend_why": "the kernel has ESP",
+    "uptime": 3700.5,
+    "policy_problems": ["private:3: odd"],
+    "pairs": [PAIR, PAIR | {"state": "clear", "reason": "no-key", "grade": None, "peer": None, "expires": 59.9}],
+}
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Iterator[Path]:
+    """A run directory whose daemon, in a thread of its own, answers with DOCUMENT."""
+    loop = asyncio.new_event_loop()
+    server = ControlServer(tmp_path, {"status": lambda _: dict(DOCUMENT)}, lambda *_: None)
+    loop.run_until_complete(server.start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield tmp_path
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.run_until_complete(server.close())
+    loop.close()
+
+
+def invoke(run_dir: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["--run-dir", str(run_dir), "status", *arguments])
+
+
+def test_json_is_the_document_on_one_line(run_dir: Path) -> None:
+    result = invoke(run_dir, "--json")
+    assert result.exit_code == 0
+    (line,) = result.stdout.splitlines()
+    assert json.loads(line) == DOCUMENT
+
+
+def test_the_table_has_a_line_for_each_pair_and_folds_nothing(run_dir: Path) -> None:
+    result = invoke(run_dir)
+    assert result.exit_code == 0
+    headline, problem, heads, protected, clear = result.stdout.splitlines()
+    assert headline == "oe 0.1.0, back end xfrm (the kernel has ESP), up 1h01m, 2 pairs"
+    assert problem == "policy: private:3: odd"
+    assert heads.split() == list(COLUMNS)
+    assert protected.split() == [str(PAIR[name]) if PAIR[name] is not None else "-" for name in COLUMNS]
+    assert clear.split()[-1] == "59s"
+
+
+@pytest.mark.parametrize("arguments", [["--watch"], ["--watch", "--json"]])
+def test_watching_asks_again_until_interrupted(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", wait)
+    result = invoke(run_dir, *arguments)
+    assert result.exit_code == 0
+    assert waits == [WATCH_INTERVAL] * 3
+    assert result.stdout.count("0.1.0") == (3 if "--json" in arguments else 1)
+
+
+def test_without_a_daemon_the_exit_code_is_3(tmp_path: Path) -> None:
+    result = invoke(tmp_path)
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"oe: no oe answers at {tmp_path}/control.sock")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_nothing_to_show_yet() -> None:
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(picture(DOCUMENT | {"pairs": [], "policy_problems": []}))
+    assert "up 1h01m, 0 pairs" in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (7500, "2h05m"), (86400, "1d00h"), (200000, "2d07h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

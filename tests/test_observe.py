@@ -1,0 +1,239 @@
+"""Log lines, counters and the status document: complete, and harmless to those who read them."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oe.messages import Note
+from oe.model import (
+    ChildCounters,
+    ChildSa,
+    EspCipher,
+    EspSa,
+    Grade,
+    Group,
+    HostPair,
+    KeyAlgorithm,
+    Mode,
+    PairState,
+    PairStatus,
+    PublicKey,
+    Reason,
+    RecordKind,
+    Secret,
+)
+from oe.observe import Counters, DaemonStatus, configure_log, pair_row, printable, status_document, write_note
+
+NOW = 1000.0
+PAIR = HostPair(ip_address("192.0.2.1"), ip_address("198.51.100.7"))
+KEY = PublicKey(KeyAlgorithm.RSA, b"\x03\x01\x00\x01" + b"\xc1" * 384)
+CLEAR = PairStatus(
+    pair=PAIR,
+    group=Group.PRIVATE_OR_CLEAR,
+    state=PairState.CLEAR,
+    reason=Reason.NO_KEY,
+    detail="",
+    since=NOW - 2.5,
+    expires=NOW + 60,
+    peer=None,
+    key=None,
+    key_source=None,
+    grade=Grade.INSECURE,
+    child=None,
+    counters=None,
+    held=0,
+    lost=1,
+)
+CHILD = ChildSa(
+    id=3,
+    pair=PAIR,
+    local=ip_address("192.0.2.1"),
+    remote=ip_address("198.51.100.7"),
+    inbound=EspSa(0xC0FFEE, EspCipher.AES_GCM_16_256, Secret(b"in" * 18)),
+    outbound=EspSa(0xBEEF0001, EspCipher.AES_GCM_16_256, Secret(b"ou" * 18)),
+    esn=True,
+    mode=Mode.TUNNEL,
+    encapsulation=None,
+    lifetime=3600,
+    fail_closed=False,
+)
+PROTECTED = replace(
+    CLEAR,
+    state=PairState.PROTECTED,
+    reason=Reason.PROTECTED_AS_INITIATOR,
+    peer=CHILD.remote,
+    key=KEY,
+    key_source=RecordKind.IPSECKEY,
+    grade=Grade.SECURE,
+    expires=None,
+    child=CHILD,
+    counters=ChildCounters(3, 10, 1000, 20, 2000),
+)
+
+Log = Callable[..., io.StringIO]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """Configures the log to write into the buffer that is returned."""
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
+
+    def configure(level: str = "debug", *, json_lines: bool = False) -> io.StringIO:
+        buffer = io.StringIO()
+        configure_log(level, json_lines=json_lines, stream=buffer)
+        return buffer
+
+    yield configure
+    structlog.reset_defaults()
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_a_note_is_one_line(log: Log, json_lines: bool) -> None:
+    lines = log(json_lines=json_lines)
+    write_note(Note("info", "pair-protected", (("destination", "198.51.100.7"), ("held", 2))))
+    (line,) = lines.getvalue().splitlines()
+    for part in ("info", "pair-protected", "destination", "198.51.100.7", "held", "2"):
+        assert part in line
+    if json_lines:
+        assert json.loads(line)["held"] == 2
+
+
+def test_lower_levels_are_left_out(log: Log) -> None:
+    lines = log("warning")
+    write_note(Note("info", "unimportant"))
+    write_note(Note("error", "important"))
+    assert "unimportant" not in lines.getvalue()
+    assert "important" in lines.getvalue()
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_secrets_and_octets_are_not_shown(log: Log, json_lines: bool) -> None:
+    lines = log(json_lines=json_lines)
+    structlog.get_logger().info("installed", child=CHILD, key=Secret(b"top secret"), raw=b"top secret")
+    assert "secret" not in lines.getvalue()
+    assert "(10 octets)" in lines.getvalue()
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_a_traceback_shows_no_variables(log: Log, json_lines: bool) -> None:
+    lines = log(json_lines=json_lines)
+
+    def sign(key: str) -> None:
+        raise ValueError(f"no such curve ({len(key)} digits)")
+
+    try:
+        sign("5ec4e7")
+    except ValueError:
+        structlog.get_logger().exception("task-failed")
+    assert "no such curve" in lines.getvalue()
+    assert "5ec4e7" not in lines.getvalue().replace('sign("5ec4e7")', "").replace('sign(\\"5ec4e7\\")', "")
+
+
+def test_a_peer_cannot_write_to_the_terminal(log: Log) -> None:
+    lines = log()
+    write_note(Note("warning", "refused", (("detail", "\x1b[2J\nroot logged in\r"),)))
+    (line,) = lines.getvalue().splitlines()
+    assert line.isprintable()
+    assert "root logged in" in line
+
+
+def test_libraries_warn_through_the_same_log(log: Log) -> None:
+    lines = log(json_lines=True)
+    logging.getLogger("asyncio").warning("slow %s", "callback")
+    logging.getLogger("asyncio").info("of no interest")
+    (line,) = lines.getvalue().splitlines()
+    entry = json.loads(line)
+    assert (entry["event"], entry["level"], entry["library"]) == ("slow callback", "warning", "asyncio")
+
+
+@given(st.text())
+def test_printable_text_is_printable_and_plain_text_stays(text: str) -> None:
+    assert printable(text).isprintable()
+    if text.isprintable():
+        assert printable(text) == text
+
+
+def test_counters_add_up_and_the_largest_comes_first() -> None:
+    counters = Counters()
+    counters.count(Reason.HOLD_FULL)
+    counters.count(Reason.ESP_REPLAYED, 5)
+    together = counters.with_those_of({Reason.HOLD_FULL: 6, Reason.NO_KEY: 0}, {Reason.ESP_REPLAYED: 1})
+    assert list(together.items()) == [("hold-full", 7), ("esp-replayed", 6)]
+
+
+def test_counters_are_not_changed_by_reading_them() -> None:
+    counters = Counters()
+    counters.with_those_of({Reason.NO_KEY: 1})
+    assert counters.with_those_of() == {}
+
+
+def test_a_clear_pair() -> None:
+    row = pair_row(CLEAR, "xfrm", NOW)
+    expected = {
+        "source": "192.0.2.1",
+        "destination": "198.51.100.7",
+        "group": "private-or-clear",
+        "state": "clear",
+        "reason": "no-key",
+        "grade": "insecure",
+        "backend": "xfrm",
+        "held": 0,
+        "lost": 1,
+        "since": 2.5,
+        "expires": 60.0,
+    }
+    assert expected.items() <= row.items()
+    assert {row[name] for name in ("peer", "key", "key_source", "mode", "spi_in", "packets_in")} == {None}
+
+
+def test_a_protected_pair() -> None:
+    row = pair_row(PROTECTED, "userspace", NOW)
+    expected = {
+        "state": "protected",
+        "backend": "userspace",
+        "expires": None,
+        "peer": "198.51.100.7",
+        "key": KEY.fingerprint,
+        "key_algorithm": "RSA",
+        "key_source": "IPSECKEY",
+        "mode": "tunnel",
+        "spi_in": "00c0ffee",
+        "spi_out": "beef0001",
+        "packets_in": 10,
+        "octets_in": 1000,
+        "packets_out": 20,
+        "octets_out": 2000,
+    }
+    assert expected.items() <= row.items()
+
+
+def test_what_should_be_over_expires_now() -> None:
+    assert pair_row(replace(CLEAR, expires=NOW - 1), "xfrm", NOW)["expires"] == 0.0
+
+
+def test_the_document_is_json_but_for_its_lazy_pairs() -> None:
+    daemon = DaemonStatus("0.1.0", "xfrm", "the kernel has ESP", 12.34567, ("a: b",), {"no-key": 2}, ({"number": 50},))
+    document = status_document(daemon, [CLEAR, PROTECTED], NOW)
+    pairs = document.pop("pairs")
+    assert isinstance(pairs, Iterator)
+    assert [row["state"] for row in pairs] == ["clear", "protected"]
+    assert json.loads(json.dumps(document)) == {
+        "version": "0.1.0",
+        "backend": "xfrm",
+        "backend_why": "the kernel has ESP",
+        "uptime": 12.346,
+        "policy_problems": ["a: b"],
+        "reasons": {"no-key": 2},
+        "queues": [{"number": 50}],
+    }
