@@ -123,12 +123,17 @@ def generate(directory: Path, kind: KeyType, *, beside: bool = False) -> Path:
 
 
 def load(directory: Path) -> KeyStore:
-    """All keys of `directory`. Raises ConfigError for a key that others can read, is too weak or no key at all.
+    """All keys of `directory`; a missing one holds none.
 
-    A missing directory holds no keys.
+    Raises ConfigError for a directory that others can write to, and for a file that others can read or write, or
+    that holds no key or an unsuitable one.
     """
     try:
-        files = _key_files(directory) if directory.exists() else []
+        if not directory.exists():
+            return KeyStore(())
+        if directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ConfigError(f"{directory}: others may put keys there; chmod 0700 it")
+        files = _key_files(directory)
         return KeyStore(tuple(_load_file(path) for path in files))
     except OSError as error:
         raise ConfigError(f"{error.filename or directory}: {error.strerror}") from None

@@ -160,6 +160,7 @@ class Reason(StrEnum):
     SUPERSEDED = "superseded"
     LIFETIME_ENDED = "lifetime-ended"
     SIGNING_FAILED = "signing-failed"
+    INTERNAL_ERROR = "internal-error"
     # SAs and ESP (F10)
     INSTALL_FAILED = "install-failed"
     SA_EXPIRED = "sa-expired"
@@ -170,6 +171,7 @@ class Reason(StrEnum):
     ESP_SELECTOR_MISMATCH = "esp-selector-mismatch"
     ESP_SEQUENCE_EXHAUSTED = "esp-sequence-exhausted"
     NO_OUTBOUND_SA = "no-outbound-sa"
+    ESP_NOT_SENT = "esp-not-sent"
     # the trap
     PACKET_MALFORMED = "packet-malformed"
     PACKET_UNCLASSIFIED = "packet-unclassified"

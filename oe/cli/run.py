@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from oe import daemon
 from oe.config import DEFAULT_PATH, load_config
+from oe.daemon import run as run_daemon
 
 
 @click.command()
@@ -20,4 +20,4 @@ def run(ctx: click.Context, config: Path | None) -> None:
 
     Needs root, or CAP_NET_ADMIN and CAP_NET_RAW. Logs to standard error.
     """
-    ctx.exit(daemon.run(load_config(config)))
+    ctx.exit(run_daemon(load_config(config)))

@@ -1,8 +1,8 @@
 """The daemon: owns every socket, carries out the coordinator's commands, feeds events back.
 
-    machine.py   what this machine is: addresses, back end, resolver's user
-    hands.py     one method for every command
-    service.py   the loop: events in, commands out, timer, start and stop
+machine.py   what this machine is: addresses, back end, resolver's user
+hands.py     one method for every command
+service.py   the loop: events in, commands out, timer, start and stop
 """
 
 from oe.daemon.service import run

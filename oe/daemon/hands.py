@@ -5,18 +5,16 @@ or, where nobody waits for an answer, a line in the log.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import singledispatchmethod
+from typing import Protocol
 
 import structlog
 
-from oe.dnskeys.resolver import Resolver
 from oe.errors import KernelError, OeError
-from oe.ike.udp import UdpSockets
 from oe.ipsec.model import Backend
-from oe.keystore import KeyStore
 from oe.messages import (
     ChildInstalled,
     Command,
@@ -38,22 +36,63 @@ from oe.messages import (
     SpiReserved,
     Undecide,
 )
-from oe.model import MARK_EXEMPT, MARK_SHIELD_CLOSED, MARK_SHIELD_OPEN, Reason, Verdict
+from oe.model import (
+    MARK_EXEMPT,
+    MARK_SHIELD_CLOSED,
+    MARK_SHIELD_OPEN,
+    HostPair,
+    PublicKey,
+    Reason,
+    SignatureScheme,
+    Verdict,
+)
 from oe.observe import Counters, write_note
-from oe.trap.nft import NftTable
-from oe.trap.queue import TrapQueues
+from oe.trap.queue import QueueStatistics
+
+
+class Queues(Protocol):
+    """As `oe.trap.queue.TrapQueues`."""
+
+    def release(self, ids: Iterable[int], bits: int) -> None: ...
+    def drop(self, ids: Iterable[int]) -> None: ...
+    def statistics(self) -> dict[int, QueueStatistics]: ...
+
+
+class Table(Protocol):
+    """As `oe.trap.nft.NftTable`."""
+
+    def decide(self, pair: HostPair, verdict: Verdict, lifetime: float, fail_closed: bool) -> None: ...
+    def undecide(self, pair: HostPair) -> None: ...
+
+
+class Sockets(Protocol):
+    """As `oe.ike.udp.UdpSockets`."""
+
+    def send(self, datagram: SendDatagram) -> None: ...
+
+
+class Keys(Protocol):
+    """As `oe.dnskeys.resolver.Resolver`."""
+
+    def look_up(self, question: LookUpKeys) -> None: ...
+
+
+class Signer(Protocol):
+    """As `oe.keystore.KeyStore`."""
+
+    def sign(self, public_key: PublicKey, scheme: SignatureScheme, octets: bytes) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
     """The wings' I/O, opened."""
 
-    queues: TrapQueues
-    table: NftTable
-    sockets: UdpSockets
-    resolver: Resolver
+    queues: Queues
+    table: Table
+    sockets: Sockets
+    resolver: Keys
     backend: Backend
-    keys: KeyStore
+    keys: Signer
 
 
 class Hands:

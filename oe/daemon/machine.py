@@ -1,7 +1,9 @@
 """What this machine is: its addresses, the back end it can run, who resolves names on it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
 from pyroute2 import IPRoute
 
@@ -10,9 +12,7 @@ from oe.config import Config
 from oe.dnskeys.loopback import resolver_owner
 from oe.errors import MachineLacks
 from oe.ipsec.model import Backend, BackendName, Probe
-from oe.ipsec.probe import probe
-from oe.ipsec.userspace import UserspaceBackend
-from oe.ipsec.xfrm import XfrmBackend
+from oe.ipsec.probe import create, probe
 from oe.model import Address, Interval
 from oe.policy.groups import PolicySet
 from oe.trap.ruleset import TrapSpec, Tunnel
@@ -21,13 +21,45 @@ _SCOPE_GLOBAL = 0
 _NOT_USABLE = 0x20 | 0x40 | 0x08
 """IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_F_DADFAILED: addresses that packets should not come from."""
 
+_UP = 0x1
+_LOOPBACK = 0x8
+"""IFF_UP, IFF_LOOPBACK."""
+_OUTER = 40 + 8 + 8 + 16
+"""Octets that ESP with AES-GCM puts round a packet, IPv6 outside: IP, SPI and sequence number, IV, ICV (RFC 4106)."""
 
-def own_addresses(configured: tuple[Address, ...]) -> tuple[Address, ...]:
-    """Addresses to negotiate from: those of the configuration, else every global one of this machine.
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What the kernel says of addresses and links, at one moment."""
+
+    addresses: tuple[Address, ...]
+    """Global ones that packets may come from."""
+    mtus: Mapping[str, int]
+    """By name, of links that are up, loopback left out."""
+
+
+def look_around() -> Network:
+    """Ask the kernel, in the network namespace of this thread. Not from inside an event loop: it runs one."""
+    with IPRoute() as route:
+        links = ((dict(message["attrs"]), message["flags"]) for message in route.get_links())
+        mtus = {link["IFLA_IFNAME"]: link["IFLA_MTU"] for link, flags in links if flags & _UP and not flags & _LOOPBACK}
+        return Network(tuple(filter(None, map(_usable, route.get_addr()))), mtus)
+
+
+def _usable(message: Any) -> Address | None:
+    attributes = dict(message["attrs"])
+    text = attributes.get("IFA_LOCAL") or attributes.get("IFA_ADDRESS")
+    if not text or message["scope"] != _SCOPE_GLOBAL or attributes.get("IFA_FLAGS", message["flags"]) & _NOT_USABLE:
+        return None
+    address = ip_address(text)
+    return None if address.is_loopback else address
+
+
+def own_addresses(configured: tuple[Address, ...], present: tuple[Address, ...]) -> tuple[Address, ...]:
+    """Addresses to negotiate from: those of the configuration, else every one that this machine has.
 
     Raises MachineLacks when a configured address is not here, or none is.
     """
-    present = tuple(_global_addresses())
     missing = [str(address) for address in configured if address not in present]
     if missing:
         raise MachineLacks(
@@ -39,29 +71,29 @@ def own_addresses(configured: tuple[Address, ...]) -> tuple[Address, ...]:
     return configured or present
 
 
-def _global_addresses() -> Iterable[Address]:
-    with IPRoute() as route:
-        for message in route.get_addr():
-            attributes = dict(message["attrs"])
-            flags = attributes.get("IFA_FLAGS", message["flags"])
-            text = attributes.get("IFA_LOCAL") or attributes.get("IFA_ADDRESS")
-            if text and message["scope"] == _SCOPE_GLOBAL and not flags & _NOT_USABLE:
-                address = ip_address(text)
-                if not address.is_loopback:
-                    yield address
-
-
 def choose_backend(choice: BackendChoice) -> tuple[Backend, Probe]:
     """The back end that the configuration asks for, or the best that this kernel has. Raises MachineLacks."""
-    found = Probe(BackendName(choice), "the configuration asks for it") if choice is not BackendChoice.AUTO else probe()
-    backend: Backend = XfrmBackend() if found.backend is BackendName.XFRM else UserspaceBackend()
-    return backend, found
+    if choice is BackendChoice.AUTO:
+        found = probe()
+    else:
+        found = Probe(BackendName(choice.value), "the configuration asks for it")
+    return create(found.backend), found
 
 
-def trap_spec(config: Config, policies: PolicySet, backend: Backend) -> TrapSpec:
+def largest_inner(links: Iterable[int]) -> int:
+    """The largest packet, in octets, whose ESP packet still fits through the narrowest of `links` (MTUs).
+
+    Padding aligns inner packet and trailer to 4 octets (RFC 4303 2.4). Larger packets arrive all the same, in
+    fragments; TCP is told this size so that it needs none.
+    """
+    return (min(links, default=1500) - _OUTER) // 4 * 4 - 2
+
+
+def trap_spec(config: Config, policies: PolicySet, backend: Backend, mtus: Mapping[str, int]) -> TrapSpec:
     """The trap for this policy on this machine."""
     intervals: tuple[Interval, ...] = (*policies.intervals(4), *policies.intervals(6))
     closed, open_ = config.gateway.queues
+    device = backend.tunnel_interface
     owners = (resolver_owner(server) for server in config.dns.resolvers if server.address.is_loopback)
     return TrapSpec(
         intervals=intervals,
@@ -70,6 +102,10 @@ def trap_spec(config: Config, policies: PolicySet, backend: Backend) -> TrapSpec
         served=config.gateway.serve,
         resolvers=config.dns.resolvers,
         resolver_uids=tuple(sorted({owner for owner in owners if owner is not None})),
-        tunnel=Tunnel(backend.tunnel_interface, 1438) if backend.tunnel_interface is not None else None,
+        tunnel=_tunnel(device, mtus) if device is not None else None,
         max_decisions=max(config.gateway.max_pairs, 1024),
     )
+
+
+def _tunnel(device: str, mtus: Mapping[str, int]) -> Tunnel:
+    return Tunnel(device, largest_inner(mtu for name, mtu in mtus.items() if name != device))

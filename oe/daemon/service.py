@@ -20,7 +20,7 @@ import structlog
 from oe.config import Config
 from oe.control import ControlServer, Json, Refused
 from oe.daemon.hands import Hands, Tools
-from oe.daemon.machine import choose_backend, own_addresses, trap_spec
+from oe.daemon.machine import Network, choose_backend, look_around, own_addresses, trap_spec
 from oe.dnskeys.resolver import Resolver
 from oe.errors import OeError, ParseError
 from oe.gateway import Gateway, GatewaySettings, OwnSide
@@ -50,11 +50,6 @@ def run(config: Config) -> int:
     configure_log(config.log.level.value, json_lines=config.log.json_lines)
     # Keys must not end in a file because something crashed.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with asyncio.Runner() as runner:
-        return runner.run(_main(config))
-
-
-async def _main(config: Config) -> int:
     log = structlog.get_logger()
     policies = load_policies(config.paths.policies)
     for problem in policies.problems:
@@ -64,22 +59,27 @@ async def _main(config: Config) -> int:
     keys = load_keys(config.paths.keys)
     if not keys.public_keys:
         log.warning("no-key", remedy=f"make one with `oe key new --dir {config.paths.keys}` and publish it")
-    backend, found = choose_backend(config.gateway.backend)
-    service = Service(config, policies, keys, backend, found)
-    return await service.serve()
+    network = look_around()
+
+    async def serve() -> int:
+        return await Service(config, policies, keys, network).serve()
+
+    with asyncio.Runner() as runner:
+        return runner.run(serve())
 
 
 class Service:
     """One running daemon."""
 
-    def __init__(
-        self, config: Config, policies: PolicyLoad, keys: KeyStore, backend: Backend, backend_found: Probe
-    ) -> None:
+    _backend: Backend
+    _backend_found: Probe
+    _hands: Hands
+
+    def __init__(self, config: Config, policies: PolicyLoad, keys: KeyStore, network: Network) -> None:
         self._config = config
         self._policies = policies
         self._keys = keys
-        self._backend = backend
-        self._backend_found = backend_found
+        self._network = network
         self._loop = asyncio.get_running_loop()
         self._log = structlog.get_logger()
         self._events: deque[Event] = deque()
@@ -91,7 +91,8 @@ class Service:
 
     def _make_gateway(self) -> Gateway:
         config, tickets = self._config, count(1)
-        own = OwnSide(own_addresses(config.gateway.addresses), config.gateway.serve, self._keys.public_keys)
+        addresses = own_addresses(config.gateway.addresses, self._network.addresses)
+        own = OwnSide(addresses, config.gateway.serve, self._keys.public_keys)
         self._log.info("addresses", own=", ".join(map(str, own.addresses)))
         gateway = config.gateway
         settings = GatewaySettings(
@@ -136,6 +137,7 @@ class Service:
     def _start(self, stack: ExitStack) -> None:
         """Open the wings' I/O; `stack` closes it in the right order."""
         config = self._config
+        self._backend, self._backend_found = choose_backend(config.gateway.backend)
         table = NftTable()
         stack.callback(table.close)
         closed, open_ = config.gateway.queues
@@ -156,7 +158,7 @@ class Service:
         # The trap before the back end, which at its start takes away the SAs of a run that crashed: their packets
         # must find the trap. At the end the other way round: decisions go before what they point to.
         stack.callback(self._backend.close)
-        table.install(trap_spec(config, self._policies.policies, self._backend))
+        table.install(trap_spec(config, self._policies.policies, self._backend, self._network.mtus))
         stack.callback(self._reduce, table)
         self._backend.start(self._loop, self._feed)
         tools = Tools(queues, table, sockets, resolver, self._backend, self._keys)

@@ -122,7 +122,7 @@ def _delegation(
     kind: RecordKind, precedence: int, gateway: Address | None, name: str | None, algorithm: int, data: bytes
 ) -> Delegation | Unusable:
     """Judge the parts of a record, whichever format they came in."""
-    if gateway is not None and (gateway.is_unspecified or gateway.is_multicast or _is_class_e(gateway)):
+    if gateway is not None and not _can_be_a_host(gateway):
         raise ParseError(kind, f"{gateway} cannot be a gateway")
     if algorithm == NO_KEY_ALGORITHM:
         if data:
@@ -138,6 +138,8 @@ def _delegation(
     return Delegation(kind, precedence, gateway, name, key)
 
 
-def _is_class_e(address: Address) -> bool:
-    """240.0.0.0/4 with the broadcast address: nobody can be there."""
-    return isinstance(address, IPv4Address) and address.is_reserved
+def _can_be_a_host(address: Address) -> bool:
+    """Not for 240.0.0.0/4, which includes the broadcast address, nor for IPv4 in IPv6 dress."""
+    if address.is_unspecified or address.is_multicast:
+        return False
+    return not address.is_reserved if isinstance(address, IPv4Address) else address.ipv4_mapped is None

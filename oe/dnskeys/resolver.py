@@ -6,13 +6,13 @@ from os import urandom
 
 from oe.dnskeys.engine import KeyEngine
 from oe.dnskeys.exchange import CloseAttempt, SendQuery
-from oe.dnskeys.sockets import DatagramAttempt, StreamAttempt
+from oe.dnskeys.sockets import DatagramAttempt, StreamAttempt, check_mark
 from oe.messages import KeysLookedUp, LookUpKeys
 from oe.model import Address, SocketAddress
 
 
 class Resolver:
-    """Asks `servers` in their order and calls `on_answer` once for every `look_up`, never from inside of it.
+    """Asks `servers`, one or more, in their order; calls `on_answer` once for every `look_up`, not from inside it.
 
     `mark` is put on every socket (SO_MARK, needs CAP_NET_ADMIN), so that the trap lets our own questions pass; 0
     leaves sockets unmarked. `clock` gives monotonic seconds, the same that deadlines are in.
@@ -35,7 +35,8 @@ class Resolver:
         self._settling: asyncio.Handle | None = None
 
     def start(self) -> None:
-        """Begin to work on the running event loop."""
+        """Begin to work on the running event loop. Raises MachineLacks when sockets cannot be marked."""
+        check_mark(self._mark)
         self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:

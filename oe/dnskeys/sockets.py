@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 
 from oe.dnskeys.exchange import SendQuery
+from oe.errors import MachineLacks
 
 MAX_DATAGRAM = 4096
 """Octets read of a UDP response; we ask for no more than 1232."""
@@ -17,6 +18,15 @@ MAX_DATAGRAMS_AT_ONCE = 8
 
 Heard = Callable[[int, bytes | None], None]
 """Called with the attempt's number and what came in; None when the socket has failed."""
+
+
+def check_mark(mark: int) -> None:
+    """Raise MachineLacks if sockets may not carry the mark; 0 is no mark and always allowed."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            _set_mark(probe, mark)
+        except PermissionError:
+            raise MachineLacks("no permission to mark sockets", "run with CAP_NET_ADMIN") from None
 
 
 class DatagramAttempt:
@@ -106,10 +116,14 @@ class StreamAttempt:
 def _open(query: SendQuery, kind: socket.SocketKind, mark: int) -> socket.socket:
     family = socket.AF_INET if query.server.address.version == 4 else socket.AF_INET6
     opened = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    if mark:
-        try:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-        except OSError:
-            opened.close()
-            raise
+    try:
+        _set_mark(opened, mark)
+    except OSError:
+        opened.close()
+        raise
     return opened
+
+
+def _set_mark(target: socket.socket, mark: int) -> None:
+    if mark:
+        target.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)

@@ -3,11 +3,15 @@
 Stateless, reading upwards; every value is frozen, every decoder gives a value or `ParseError`:
 
     registry     IANA's numbers, unknown ones included
-    payloads     what stands inside a payload, and how it is encoded
+    sa_payload   proposals and transforms
+    ts_payload   traffic selectors
+    payloads     all payloads: what stands inside, and how it is encoded
     message      header, chain of payloads, the Encrypted payload
     rules        which payloads a message may and must have, as data
     proposals    what we offer and accept, and what was agreed
-    crypto       key exchange, PRF, AEAD, public keys
+    crypto       PRF, prf+, AEAD
+    kex          key exchange: our half of a Diffie-Hellman
+    publickeys   from a published key to one that verifies
     keymat       from a shared secret to the keys of an IKE SA and of a Child SA
     auth         what is signed, how a signature is named on the wire, whether it is good
 

@@ -1,7 +1,7 @@
 """AUTH: what is signed, how a signature names its algorithm, whether it is good (RFC 7296 2.15, RFC 7427, RFC 8420).
 
-    InitiatorSignedOctets = first message as sent | Nr | prf(SK_pi, RestOfInitIDPayload)
-    AUTH data (method 14) = length (8) | ASN.1 AlgorithmIdentifier | signature
+InitiatorSignedOctets = first message as sent | Nr | prf(SK_pi, RestOfInitIDPayload)
+AUTH data (method 14) = length (8) | ASN.1 AlgorithmIdentifier | signature
 """
 
 from collections.abc import Collection, Sequence

@@ -14,7 +14,7 @@ from oe.model import Address, ChildSa, HostPair
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """A Child SA that was handed out with `ChildReady`. It ends with one `ChildClosed`, or by the coordinator's word."""
+    """A Child SA that was handed out with `ChildReady`; it ends with one `ChildClosed` or by the coordinator's word."""
 
     sa: ChildSa
     ends: float

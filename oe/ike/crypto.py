@@ -7,7 +7,7 @@ from itertools import count
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from oe.ike.registry import KeyExchangeId, PrfId
+from oe.ike.registry import PrfId
 from oe.model import Secret
 
 Entropy = Callable[[int], bytes]

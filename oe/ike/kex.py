@@ -127,7 +127,7 @@ class _Modp:
             self._generator = self._two.public_key()
 
     def __call__(self, entropy: Entropy) -> _Half:
-        exponent = int.from_bytes(entropy(self._exponent_octets), "big")
+        exponent = int.from_bytes(entropy(self._exponent_octets), "big") | 1 << 8 * self._exponent_octets - 1
         with _deprecated_ffdh():
             # A private key cannot be had from the exponent alone; the public value given here is never looked at.
             # Ours is then the exchange with the generator as the peer's: 2^x, in constant time, padded to n bits.

@@ -7,6 +7,7 @@ With an AEAD SK_ai and SK_ar have length zero, and each encryption key is follow
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from oe.ike.crypto import PRF_OCTETS, SK_SALT_OCTETS, prf, prf_plus
 from oe.ike.registry import PrfId
@@ -73,7 +74,7 @@ def _expand(
     material = b"".join(nonces) + b"".join(spi.to_bytes(8, "big") for spi in spis)
     stream = prf_plus(prf_id, seed, material, 3 * size + 2 * sealing)
     cuts = (0, size, size + sealing, size + 2 * sealing, 2 * size + 2 * sealing, len(stream))
-    return IkeKeys(prf_id, *(Secret(stream[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)))
+    return IkeKeys(prf_id, *(Secret(stream[a:b]) for a, b in pairwise(cuts)))
 
 
 def derive_child(keys: IkeKeys, cipher: EspCipher, nonces: tuple[bytes, bytes], shared: Secret | None) -> ChildKeys:

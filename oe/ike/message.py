@@ -1,13 +1,13 @@
 """An IKE message: header, chain of payloads, Encrypted payload (RFC 7296 3.1, 3.2, 3.14; RFC 5282; RFC 7383).
 
-                         1                   2                   3
-     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
-    |                       IKE SA Initiator's SPI                  |  8 octets
-    |                       IKE SA Responder's SPI                  |  8 octets
-    |  Next Payload | MjVer | MnVer | Exchange Type |     Flags     |
-    |                          Message ID                           |
-    |                            Length                             |
-    | Next Payload  |C|  RESERVED   |         Payload Length        |  first payload
+                     1                   2                   3
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+|                       IKE SA Initiator's SPI                  |  8 octets
+|                       IKE SA Responder's SPI                  |  8 octets
+|  Next Payload | MjVer | MnVer | Exchange Type |     Flags     |
+|                          Message ID                           |
+|                            Length                             |
+| Next Payload  |C|  RESERVED   |         Payload Length        |  first payload
 """
 
 from collections.abc import Iterable

@@ -9,7 +9,6 @@ the one that we like best and skip those that we do not know.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from oe.ike.kex import KEY_EXCHANGES
 from oe.ike.payloads import NotifyPayload, Proposal, SaPayload, Transform
@@ -122,7 +121,7 @@ def _ike_wishes(ke_group: KeyExchangeId | None) -> Wishes:
 
 
 def _esp_wishes(ke_group: KeyExchangeId | None) -> Wishes:
-    # Without a KE payload the group of the offer is that of rekeys to come: some peers name it all the same.
+    # Without a KE payload nothing but NONE can be agreed (RFC 7296 1.2 of IKE_AUTH).
     return {
         TransformType.ENCRYPTION: _CIPHERS,
         TransformType.INTEGRITY: (_NO_INTEGRITY,),
@@ -130,3 +129,170 @@ def _esp_wishes(ke_group: KeyExchangeId | None) -> Wishes:
         TransformType.ESN: _ESNS,
         **{none.kind: (none,) for none in _NO_ADDITIONAL},
     }
+
+
+_REQUIRED = {
+    ProtocolId.IKE: (TransformType.ENCRYPTION, TransformType.PRF, TransformType.KEY_EXCHANGE),
+    # RFC 7296 3.3.3 wants ESN too; where it is left out, there is only one thing it can mean.
+    ProtocolId.ESP: (TransformType.ENCRYPTION,),
+}
+
+
+def _pick(proposal: Proposal, wishes: Wishes) -> dict[TransformType, Transform] | TransformType:
+    """One transform per kind of the proposal, in its order of kinds; or the kind for which there is none."""
+    offered = set(proposal.transforms)
+    taken: dict[TransformType, Transform] = {}
+    for transform in proposal.transforms:
+        kind = transform.kind
+        if kind in taken:
+            continue
+        liked = next((wish for wish in wishes.get(kind, ()) if wish in offered), None)
+        if liked is None:
+            return kind
+        taken[kind] = liked
+    return next((kind for kind in _REQUIRED[proposal.protocol] if kind not in taken), taken)
+
+
+def _spi_is_good(proposal: Proposal) -> bool:
+    if proposal.protocol == ProtocolId.IKE:
+        return len(proposal.spi) == 0 or (len(proposal.spi) == 8 and any(proposal.spi))
+    # 1 to 255 are reserved, 0 never leaves a host (RFC 4303 2.1).
+    return len(proposal.spi) == 4 and any(proposal.spi[:3])
+
+
+def _take(proposal: Proposal, protocol: ProtocolId, wishes: Wishes) -> dict[TransformType, Transform] | None:
+    if proposal.protocol != protocol or not _spi_is_good(proposal):
+        return None
+    taken = _pick(proposal, wishes)
+    return taken if isinstance(taken, dict) else None
+
+
+def _chosen_ike(proposal: Proposal, taken: dict[TransformType, Transform]) -> ChosenIke:
+    return ChosenIke(
+        proposal.number,
+        taken[TransformType.ENCRYPTION].key_bits or 0,
+        PrfId(taken[TransformType.PRF].id),
+        KeyExchangeId(taken[TransformType.KEY_EXCHANGE].id),
+        proposal.spi,
+        tuple(taken.values()),
+    )
+
+
+def _chosen_esp(proposal: Proposal, taken: dict[TransformType, Transform]) -> ChosenEsp:
+    group = taken.get(TransformType.KEY_EXCHANGE, _NO_GROUP)
+    return ChosenEsp(
+        proposal.number,
+        _ESP_CIPHERS[taken[TransformType.ENCRYPTION].key_bits or 0],
+        TransformType.ESN in taken and taken[TransformType.ESN].id == EsnId.ESN,
+        None if group is _NO_GROUP else KeyExchangeId(group.id),
+        int.from_bytes(proposal.spi, "big"),
+        tuple(taken.values()),
+    )
+
+
+def choose_ike(offered: SaPayload, ke_group: KeyExchangeId | None) -> ChosenIke | None:
+    """As responder: what we take of an offer; None: NO_PROPOSAL_CHOSEN (`refusals` says why).
+
+    The initiator has already sent a public value of `ke_group`: if that is one we accept it wins, since any other
+    costs a round trip. When `group` of the result is not `ke_group`, answer with `invalid_ke(result.group)`.
+    """
+    wishes = _ike_wishes(ke_group)
+    for proposal in offered.proposals:
+        if (taken := _take(proposal, ProtocolId.IKE, wishes)) is not None:
+            return _chosen_ike(proposal, taken)
+    return None
+
+
+def choose_esp(offered: SaPayload, ke_group: KeyExchangeId | None = None) -> ChosenEsp | None:
+    """The same for a Child SA. `ke_group`: that of the KE payload in CREATE_CHILD_SA; None: there is none."""
+    wishes = _esp_wishes(ke_group)
+    for proposal in offered.proposals:
+        if (taken := _take(proposal, ProtocolId.ESP, wishes)) is not None:
+            return _chosen_esp(proposal, taken)
+    return None
+
+
+# --- accepting an answer ---------------------------------------------------------------------------------------
+
+
+def _answered(offered: SaPayload, answered: SaPayload) -> tuple[Proposal, dict[TransformType, Transform]] | None:
+    """The one proposal of an answer, if it takes one transform per kind out of one of ours (RFC 7296 2.7)."""
+    if len(answered.proposals) != 1:
+        return None
+    answer = answered.proposals[0]
+    ours = next((p for p in offered.proposals if (p.number, p.protocol) == (answer.number, answer.protocol)), None)
+    taken = {transform.kind: transform for transform in answer.transforms}
+    if ours is None or len(taken) != len(answer.transforms) or not _spi_is_good(answer):
+        return None
+    # Beside an AEAD, "no integrity algorithm" may be said or not (RFC 7296 3.3).
+    said = {transform for transform in answer.transforms if transform != _NO_INTEGRITY}
+    is_ours = said <= set(ours.transforms)
+    is_whole = all(transform.kind in taken for transform in ours.transforms)
+    return (answer, taken) if is_ours and is_whole else None
+
+
+def accept_ike(offered: SaPayload, answered: SaPayload) -> ChosenIke | None:
+    """As initiator: what the responder took of our offer; None when that is not in the offer."""
+    found = _answered(offered, answered)
+    return None if found is None else _chosen_ike(*found)
+
+
+def accept_esp(offered: SaPayload, answered: SaPayload) -> ChosenEsp | None:
+    """The same for a Child SA."""
+    found = _answered(offered, answered)
+    return None if found is None else _chosen_esp(*found)
+
+
+# --- INVALID_KE_PAYLOAD ----------------------------------------------------------------------------------------
+
+
+def invalid_ke(group: KeyExchangeId) -> NotifyPayload:
+    """INVALID_KE_PAYLOAD: "send a KE payload of this group" (RFC 7296 1.2, 3.10.1)."""
+    return NotifyPayload(NotifyType.INVALID_KE_PAYLOAD, group.to_bytes(2, "big"))
+
+
+def requested_group(notify: NotifyPayload, offered: SaPayload) -> KeyExchangeId | None:
+    """The group that an INVALID_KE_PAYLOAD asks for; None when we did not offer it (then do not follow it)."""
+    if len(notify.data) != 2:
+        return None
+    group = _GROUPS.get(KeyExchangeId(int.from_bytes(notify.data, "big")))
+    is_offered = group is not None and any(group in proposal.transforms for proposal in offered.proposals)
+    return KeyExchangeId(group.id) if group is not None and is_offered else None
+
+
+# --- explaining ------------------------------------------------------------------------------------------------
+
+_NAMES: dict[TransformType, type[Registry]] = {
+    TransformType.ENCRYPTION: EncryptionId,
+    TransformType.PRF: PrfId,
+    TransformType.INTEGRITY: IntegrityId,
+    TransformType.ESN: EsnId,
+    TransformType.KEY_EXCHANGE: KeyExchangeId,
+    **{none.kind: KeyExchangeId for none in _NO_ADDITIONAL},
+}
+
+
+def describe(transform: Transform) -> str:
+    """A transform for people: `AES_GCM_16-256`, `ECP_256`."""
+    registry = _NAMES.get(transform.kind)
+    name = f"number {transform.id}" if registry is None else registry(transform.id).name
+    size = "" if transform.key_bits is None else f"-{transform.key_bits}"
+    return f"{name}{size}" if transform.is_understood else f"{name}{size} with an unknown attribute"
+
+
+def refusals(offered: SaPayload, ke_group: KeyExchangeId | None = None) -> tuple[str, ...]:
+    """For each proposal that `choose_ike` or `choose_esp` does not take: why, for the log."""
+    return tuple(f"proposal {p.number}: {why}" for p in offered.proposals if (why := _refusal(p, ke_group)))
+
+
+def _refusal(proposal: Proposal, ke_group: KeyExchangeId | None) -> str:
+    if proposal.protocol not in (ProtocolId.IKE, ProtocolId.ESP):
+        return f"protocol {proposal.protocol.name}"
+    if not _spi_is_good(proposal):
+        return f"SPI {proposal.spi.hex() or 'missing'}"
+    wishes = _ike_wishes(ke_group) if proposal.protocol == ProtocolId.IKE else _esp_wishes(ke_group)
+    taken = _pick(proposal, wishes)
+    if isinstance(taken, dict):
+        return ""
+    found = ", ".join(describe(t) for t in proposal.transforms if t.kind == taken)
+    return f"{taken.name}: {found} not accepted" if found else f"no {taken.name}"

@@ -42,6 +42,8 @@ def _load_rsa(data: bytes) -> RSAPublicKey:
     modulus = int.from_bytes(reader.rest(), "big")
     if not MIN_RSA_BITS <= modulus.bit_length() <= MAX_RSA_BITS:
         raise ParseError("RSA key", f"modulus of {modulus.bit_length()} bits, must be {MIN_RSA_BITS} to {MAX_RSA_BITS}")
+    if modulus % 2 == 0:
+        raise ParseError("RSA key", "modulus is even")
     if exponent % 2 == 0 or exponent < 3 or exponent.bit_length() > MAX_RSA_EXPONENT_BITS:
         raise ParseError("RSA key", f"exponent of {exponent.bit_length()} bits is even, too small or too large")
     return RSAPublicNumbers(exponent, modulus).public_key()

@@ -12,7 +12,6 @@ from oe.ike.payloads import NotifyPayload, Payload, UnknownPayload
 from oe.ike.registry import ExchangeType, NotifyType, PayloadType
 from oe.model import Reason
 
-
 MANY = 64
 
 
@@ -108,7 +107,9 @@ def _invalid(text: str) -> Violation:
     return Violation(Reason.INVALID_SYNTAX, NotifyType.INVALID_SYNTAX, b"", text)
 
 
-def check(exchange: ExchangeType, is_response: bool, is_protected: bool, payloads: Sequence[Payload]) -> Violation | None:
+def check(
+    exchange: ExchangeType, is_response: bool, is_protected: bool, payloads: Sequence[Payload]
+) -> Violation | None:
     """Hold the payloads of one message to the table; None: all is well.
 
     `is_protected`: the payloads come from inside the Encrypted payload. Check clear and protected ones apart.

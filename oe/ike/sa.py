@@ -129,6 +129,8 @@ class IkeSa:
     established: float | None = None
     counted_as: Address | None = None
     """As what source it stands in the half-open budget; None when it does not."""
+    armed: float | None = None
+    """For when the engine's timer is set."""
     known_as: tuple[SocketAddress, int] | None = None
     """As responder: where its IKE_SA_INIT request came from, and the initiator's SPI."""
 

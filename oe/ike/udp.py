@@ -70,7 +70,7 @@ def _open(family: socket.AddressFamily, port: int, mark: int | None) -> socket.s
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
         if mark is not None:
             _exempt(sock, mark)
-        sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
+        sock.bind(("::" if family == socket.AF_INET6 else "", port))
     except BaseException:
         sock.close()
         raise

@@ -1,10 +1,12 @@
-"""Routing netlink messages: policy rules by packet mark, and default routes in tables of our own."""
+"""Routing netlink messages: policy rules by packet mark, default routes in tables of our own, an address."""
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from struct import Struct
 
 from oe.ipsec.netlink_wire import NativeReader, attribute, decode_attributes
 
+NEWADDR = 20
 NEWROUTE, DELROUTE = 24, 25
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
 
@@ -15,15 +17,17 @@ PROTOCOL = 111
 """Of our rules and routes (rtnetlink(7), `protocol` in iproute2's output): how they are told from foreign ones."""
 
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 6, 10, 15, 16, 21
+_IFA_LOCAL = 2
 _RTA_OIF, _RTA_PRIORITY, _RTA_TABLE = 4, 6, 15
 
 _RTMSG = Struct("=BBBBBBBBI")
 """Of a rule (fib_rule_hdr) too: family, two prefix lengths, tos, table, then by kind."""
+_IFADDRMSG = Struct("=BBBBI")
 _U32 = Struct("=I")
 
 _TO_TABLE = 1
 _UNICAST, _BLACKHOLE = 1, 6
-_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_HOST = 0, 253, 254
 _RT_TABLE_COMPAT = 252
 
 
@@ -88,6 +92,12 @@ def encode_route(route: DefaultRoute) -> bytes:
         device = _number(_RTA_OIF, route.device)
     header = _RTMSG.pack(route.family, 0, 0, 0, _RT_TABLE_COMPAT, PROTOCOL, scope, kind, 0)
     return header + _number(_RTA_TABLE, route.table) + _number(_RTA_PRIORITY, route.metric) + device
+
+
+def encode_address(device: int, address: IPv4Address) -> bytes:
+    """NEWADDR: an address that the host itself never chooses as a source for other devices."""
+    header = _IFADDRMSG.pack(FAMILIES[0], address.max_prefixlen, 0, _SCOPE_HOST, device)
+    return header + attribute(_IFA_LOCAL, address.packed)
 
 
 def _number(kind: int, value: int) -> bytes:

@@ -7,6 +7,7 @@ Routes through a device vanish with it; that is the whole mechanism, and it need
 """
 
 import errno
+from ipaddress import IPv4Address
 
 from oe.errors import KernelError
 from oe.ipsec import route_wire as wire
@@ -19,6 +20,10 @@ CLOSED_TABLE = 0x6F65
 OPEN_TABLE = 0x6F66
 PRIORITY = 111
 """Of our rules: after that of the local table, before the operator's and the main table's."""
+
+_DUMMY_ADDRESS = IPv4Address("192.0.0.8")
+"""RFC 7600. Without any IPv4 address on a device, the kernel's reverse path filter lets nothing in there, not even
+when it is loose."""
 
 _LAST_METRIC = 0xFFFF_FFFF
 
@@ -51,6 +56,8 @@ class Shield:
         self._routes = [
             DefaultRoute(family, table, device, 1) for family in wire.FAMILIES for table in (CLOSED_TABLE, OPEN_TABLE)
         ]
+        address = wire.encode_address(device, _DUMMY_ADDRESS)
+        self._try(wire.NEWADDR, address, "add address", str(_DUMMY_ADDRESS), CREATE | REPLACE, _NOT_HERE)
         for route in self._blackholes + self._routes:
             body = wire.encode_route(route)
             self._try(wire.NEWROUTE, body, "add route to table", str(route.table), CREATE | REPLACE, _NOT_HERE)
@@ -81,9 +88,7 @@ class Shield:
         ]
         return [rule for message in messages if (rule := wire.decode_rule(message.body)) is not None]
 
-    def _try(
-        self, kind: int, body: bytes, operation: str, subject: str, flags: int, tolerated: frozenset[int]
-    ) -> None:
+    def _try(self, kind: int, body: bytes, operation: str, subject: str, flags: int, tolerated: frozenset[int]) -> None:
         try:
             self._netlink.request(kind, body, operation, subject, flags)
         except KernelError as error:

@@ -60,10 +60,10 @@ class Tun:
         return self._fd
 
     def read(self) -> bytes | None:
-        """The next packet; None when none waits or the device is down."""
+        """The next packet; None when none waits. Raises OSError when somebody removed the device."""
         try:
             return os.read(self._fd, MTU)
-        except OSError:
+        except BlockingIOError:
             return None
 
     def write(self, packet: bytes) -> bool:

@@ -100,7 +100,10 @@ class XfrmBackend:
                 self._execute(operation)
                 done.append(operation)
         except KernelError:
-            self._take_away([undo(operation) for operation in reversed(done)])
+            failed = operations[len(done)]
+            if isinstance(failed, AddSa) and failed.sa.reserved:
+                done.append(failed)  # the reservation goes too
+            self._take_away(undo(operation) for operation in reversed(done))
             raise
         self._book.record(child, operations)
 

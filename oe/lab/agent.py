@@ -61,7 +61,9 @@ def _read(path: str) -> dict[str, str]:
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {"probe": _probe, "exchange": _exchange, "read": _read}
 
 
-def _serve_streams(family: socket.AddressFamily) -> None:
+def serve_streams(family: socket.AddressFamily) -> None:
+    """Echo TCP on all addresses of one family, for ever."""
+
     class Echo(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             while data := self.request.recv(65_536):
@@ -83,7 +85,7 @@ def _serve_streams(family: socket.AddressFamily) -> None:
     Server(("", probes.PORT), Echo).serve_forever()
 
 
-def _serve_datagrams(family: socket.AddressFamily) -> None:
+def serve_datagrams(family: socket.AddressFamily) -> None:
     """Echo from the very address that was asked: a host of the lab has many."""
     with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
         if family == socket.AF_INET6:
@@ -109,7 +111,7 @@ def _as_source(level: int, info: bytes) -> bytes:
 
 
 def main(path: str) -> None:
-    for serve in (_serve_streams, _serve_datagrams):
+    for serve in (serve_streams, serve_datagrams):
         for family in (socket.AF_INET, socket.AF_INET6):
             Thread(target=serve, args=(family,), daemon=True).start()
     with _JobServer(path, _Job) as server:

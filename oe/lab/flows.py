@@ -183,7 +183,7 @@ def _complaints(done: Driven, outcome: Outcome, wire: Wire) -> list[str]:
     if not row.allows(outcome, done.echoes.lost):
         loss = f", {done.echoes.lost} lost" if done.echoes.lost else ""
         complaints.append(f"{row.expected} was expected, {outcome} is observed{loss}")
-    if row.ike is not None and row.ike != wire.ike > 0:
+    if row.ike is not None and row.ike != (wire.ike > 0):
         complaints.append(f"{wire.ike} IKE messages, {'some' if row.ike else 'none'} expected")
     if row.repeats and done.queued:
         complaints.append(f"{done.queued} packets of a decided pair came to user space")

@@ -133,8 +133,8 @@ def _icmp(probe: Probe, tally: _Tally) -> None:
 
     def packet(number: int) -> bytes:
         body = struct.pack(">HH", identifier, number) + _payload(probe, number)
-        checksum = _checksum(bytes([request, 0, 0, 0]) + body)  # the kernel does it for ICMPv6
-        return struct.pack(">BBH", request, 0, checksum) + body
+        summed = checksum(bytes([request, 0, 0, 0]) + body)  # for ICMPv6 the kernel does it again
+        return struct.pack(">BBH", request, 0, summed) + body
 
     def echo(data: bytes) -> bytes:
         data = data[(data[0] & 15) * 4 :] if version == 4 and data else data
@@ -184,7 +184,7 @@ def _burst(probe: Probe, tally: _Tally) -> None:
                 tally.answer(started)
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """Internet checksum (RFC 1071)."""
     padded = data + bytes(len(data) % 2)
     return 0xFFFF - int.from_bytes(padded, "big") % 0xFFFF

@@ -64,16 +64,16 @@ class World:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, backend: str, step: Step, *, with_gateways: bool = True) -> AsyncIterator["World"]:
+    async def running(cls, backend: str, step: Step) -> AsyncIterator["World"]:
         """Build everything, wait until all of it answers, and end every process afterwards."""
         world = cls(backend)
         try:
-            await world._start(step, with_gateways)
+            await world._start(step)
             yield world
         finally:
             await world._stop()
 
-    async def _start(self, step: Step, with_gateways: bool) -> None:
+    async def _start(self, step: Step) -> None:
         step("links")
         network.build()
         for host in HOSTS:
@@ -83,9 +83,8 @@ class World:
         anchors = _publish(_make_keys())
         step("name servers")
         await self._start_resolvers(anchors)
-        if with_gateways:
-            step("gateways")
-            await self._start_gateways()
+        step("gateways")
+        await self._start_gateways()
         await self._until("links", network.is_up)
 
     async def _start_resolvers(self, anchors: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Octets of nf_tables netlink messages: decisions, the rules that `nft` cannot write, counters. Pure.
+"""Octets of nf_tables netlink messages: elements for decisions, the queue rule, counters. Pure.
 
 The `nft` program reads back the whole table before it adds one element; these messages say the same in microseconds.
 Numbers of nfnetlink and nf_tables attributes are big endian, the netlink framing around them is in host order
@@ -7,7 +7,9 @@ Numbers of nfnetlink and nf_tables attributes are big endian, the netlink framin
 
 import struct
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from oe.errors import ParseError
 from oe.model import HostPair
@@ -17,7 +19,7 @@ TABLE = "oe"
 FAMILY_INET = 1
 
 REQUEST, ACK, ROOT_MATCH = 0x1, 0x4, 0x300
-EXCLUSIVE, CREATE, APPEND = 0x200, 0x400, 0x800
+CREATE, APPEND = 0x400, 0x800
 
 _NFTABLES = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
@@ -25,11 +27,11 @@ _NEW_TABLE, _NEW_CHAIN, _NEW_RULE, _NEW_ELEMENT, _DELETE_ELEMENT, _GET_OBJECT = 
 _ERROR, _DONE = 2, 3
 
 _COUNTER_OBJECT = 1
-_META_NFPROTO, _NETWORK_HEADER = 15, 1
 _XT_QUEUE_REVISION = 3
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
+_TIMEOUT = struct.Struct("=HH8s")
 _NESTED, _TYPE_MASK = 0x8000, 0x3FFF
 
 
@@ -70,14 +72,18 @@ def _message(
     return header + general + body
 
 
+_BEGIN = _message(_BATCH_BEGIN, 0, subsystem=0)
+_END = _message(_BATCH_END, 0, subsystem=0)
+
+
 def transaction(*messages: bytes) -> bytes:
     """One batch: the kernel does all of `messages` or none."""
-    return trial(*messages) + _message(_BATCH_END, 0, subsystem=0)
+    return b"".join((_BEGIN, *messages, _END))
 
 
 def trial(*messages: bytes) -> bytes:
     """A batch without its end: the kernel looks at every message, reports, and then takes all of it back."""
-    return _message(_BATCH_BEGIN, 0, subsystem=0) + b"".join(messages)
+    return b"".join((_BEGIN, *messages))
 
 
 def add_table(table: str) -> bytes:
@@ -88,63 +94,48 @@ def add_chain(table: str, chain: str) -> bytes:
     return _message(_NEW_CHAIN, CREATE | ACK, _text(1, table) + _text(3, chain))
 
 
-def _expression(name: str, *attributes: bytes) -> bytes:
-    return _nest(1, _text(1, name), _nest(2, *attributes))
-
-
-def _add_rule(table: str, chain: str, *expressions: bytes) -> bytes:
-    return _message(_NEW_RULE, CREATE | APPEND | ACK, _text(1, table) + _text(2, chain) + _nest(4, *expressions))
-
-
 def add_queue_target(table: str, chain: str, queue: int, *, bypass: bool) -> bytes:
     """Append a rule with the xtables target NFQUEUE, which does what the `queue` expression does.
 
     For kernels that have xt_NFQUEUE and nft_compat but no nft_queue; `nft` itself cannot write this rule.
     """
     info = struct.pack("=HHH2x", queue, 1, int(bypass))  # xt_NFQ_info_v3: first queue, how many, flags
-    target = _expression("target", _text(1, "NFQUEUE"), _number(2, _XT_QUEUE_REVISION), _attribute(3, info))
-    return _add_rule(table, chain, target)
+    target = _nest(2, _text(1, "NFQUEUE"), _number(2, _XT_QUEUE_REVISION), _attribute(3, info))
+    expressions = _nest(4, _nest(1, _text(1, "target"), target))
+    return _message(_NEW_RULE, CREATE | APPEND | ACK, _text(1, table) + _text(2, chain) + expressions)
 
 
-def add_decision_lookup(table: str, chain: str, version: int) -> bytes:
-    """Append the rule that looks a packet's pair up in `decided4` or `decided6`, and what it finds in `fates`.
+@lru_cache
+def _element_head(kind: int, flags: int, name: str, version: int) -> bytes:
+    """Everything before the key in a message about one pair in set `name`; it is the same for all pairs.
 
-    In the words of `nft`, whose grammar has no place for it: `ip saddr . ip daddr map @decided4 vmap @fates`. One
-    map from pair to verdict would be simpler, but the kernel walks all of it, at every change, to see where each
-    `goto` leads: 8 ms per decision at 100,000 pairs.
+    Concatenated keys are padded to 4 octets, as addresses are.
     """
-    # Registers: 0 is the verdict, 1 to 4 have 16 octets; 8 to 23 are the same memory by 4 octets.
-    family, offset, size, second = (2, 12, 4, 9) if version == 4 else (10, 8, 16, 2)
-    return _add_rule(
-        table,
-        chain,
-        _expression("meta", _number(1, 1), _number(2, _META_NFPROTO)),
-        _expression("cmp", _number(1, 1), _number(2, 0), _nest(3, _attribute(1, bytes([family])))),
-        _expression("payload", _number(1, 1), _number(2, _NETWORK_HEADER), _number(3, offset), _number(4, size)),
-        _expression(
-            "payload", _number(1, second), _number(2, _NETWORK_HEADER), _number(3, offset + size), _number(4, size)
-        ),
-        _expression("lookup", _text(1, f"decided{version}"), _number(2, 1), _number(3, 1)),
-        _expression("lookup", _text(1, "fates"), _number(2, 1), _number(3, 0)),
-    )
+    key = _nest(1, _attribute(1, bytes(8 if version == 4 else 32)))
+    rest = key + _TIMEOUT.pack(12, 4, bytes(8)) if kind == _NEW_ELEMENT else key
+    elements = _nest(3, _nest(1, rest))
+    whole = _message(kind, flags, _text(1, TABLE) + _text(2, f"{name}{version}") + elements)
+    return whole[: -len(rest) + 8]
 
 
-def _elements(pair: HostPair, *rest: bytes) -> bytes:
-    """The element of `pair` in the map of its family. Concatenated keys are padded to 4 octets, as addresses are."""
-    key = _nest(1, _attribute(1, pair.source.packed + pair.destination.packed))
-    name = f"decided{pair.destination.version}"
-    return _text(1, TABLE) + _text(2, name) + _nest(3, _nest(1, key, *rest))
+def decide_pair(pair: HostPair, sets: Iterable[str], chosen: str | None, lifetime: float) -> bytes:
+    """A transaction after which `pair` is in set `chosen` for `lifetime` seconds, and in no other of `sets`.
 
-
-def add_decision(pair: HostPair, fate: int, lifetime: float) -> bytes:
-    """Map `pair` to `fate`, a key of the map `fates`, for `lifetime` seconds; it must not be in the map yet."""
-    value = _nest(2, _attribute(1, struct.pack("=I", fate)))
-    milliseconds = max(1, round(lifetime * 1000))
-    return _message(_NEW_ELEMENT, CREATE | EXCLUSIVE | ACK, _elements(pair, value, _number(4, milliseconds, 8)))
-
-
-def delete_decision(pair: HostPair) -> bytes:
-    return _message(_DELETE_ELEMENT, ACK, _elements(pair))
+    Deleting what is not there fails, and a failed transaction costs the kernel a grace period: 18 ms where a good
+    one takes microseconds. Adding what is there succeeds and changes nothing. So the pair is added to every set and
+    then deleted from it, and is in none, wherever it was.
+    """
+    key = pair.source.packed + pair.destination.packed
+    timeout = _TIMEOUT.pack(12, 4, max(1, round(lifetime * 1000)).to_bytes(8, "big"))
+    version = pair.destination.version
+    parts = [_BEGIN]
+    for name in sets:
+        parts += _element_head(_NEW_ELEMENT, CREATE, name, version), key, timeout
+        parts += _element_head(_DELETE_ELEMENT, 0, name, version), key
+    if chosen is not None:
+        parts += _element_head(_NEW_ELEMENT, CREATE | ACK, chosen, version), key, timeout
+    parts.append(_END)
+    return b"".join(parts)
 
 
 def dump_counters() -> bytes:

@@ -9,15 +9,12 @@ from oe.errors import KernelError, MachineLacks
 from oe.model import HostPair, Verdict
 from oe.trap import nfnetlink
 from oe.trap.nfnetlink import Counter
-from oe.trap.ruleset import Kernel, TrapSpec, fate, render, render_floor, render_reload
+from oe.trap.ruleset import Kernel, TrapSpec, fate, fates, render, render_floor, render_reload
 
 _NETLINK_NETFILTER = 12
 _RECEIVE_OCTETS = 65536
 _NFT_PATIENCE = 60.0
 """Seconds for one run of `nft`; a hundred thousand intervals take about one."""
-_REPLACE_ATTEMPTS = 4
-"""An element may time out, or be put there, between our look and our step; not this often."""
-
 _PRIVILEGE = MachineLacks("no permission to change nftables", "run as root or with CAP_NET_ADMIN")
 
 
@@ -54,13 +51,16 @@ class NftTable:
         kernel = self.kernel()
         _run_nft("install", render(spec, kernel))
         self._spec = spec
-        # Until this is done nothing is decided anyway, the closed trap drops and the open one passes.
-        rules = [nfnetlink.add_decision_lookup("oe", "decided", version) for version in (4, 6)]
         if not kernel.native_queue:
-            rules.append(nfnetlink.add_queue_target("oe", "queue-closed", spec.queue_closed, bypass=False))
-            rules.append(nfnetlink.add_queue_target("oe", "queue-open", spec.queue_open, bypass=True))
-        fault = self._send(nfnetlink.transaction(*rules))
-        _complain(fault, "add rules to", "table inet oe")
+            # Until this is done the closed trap drops and the open one passes, as without a listener.
+            self._transact(
+                "add queue rules to",
+                "table inet oe",
+                nfnetlink.transaction(
+                    nfnetlink.add_queue_target("oe", "queue-closed", spec.queue_closed, bypass=False),
+                    nfnetlink.add_queue_target("oe", "queue-open", spec.queue_open, bypass=True),
+                ),
+            )
 
     def reload(self, spec: TrapSpec) -> None:
         """New intervals, served nets and resolvers at once; decisions stay. Queues and tunnel must be the same."""
@@ -77,25 +77,18 @@ class NftTable:
         _run_nft("remove", "add table inet oe\ndelete table inet oe\n")
 
     def decide(self, pair: HostPair, verdict: Verdict, lifetime: float, fail_closed: bool) -> None:
-        """Further packets of `pair` go as `verdict` says for `lifetime` seconds. Replaces an earlier decision at once."""
-        addition = nfnetlink.add_decision(pair, fate(verdict, fail_closed=fail_closed), lifetime)
-        steps: tuple[bytes, ...] = (addition,)
-        fault = 0
-        for _ in range(_REPLACE_ATTEMPTS):
-            fault = self._send(nfnetlink.transaction(*steps))
-            if fault == errno.EEXIST:
-                steps = (nfnetlink.delete_decision(pair), addition)
-            elif fault == errno.ENOENT and len(steps) > 1:
-                steps = (addition,)
-            else:
-                break
-        _complain(fault, "decide", str(pair))
+        """Further packets of `pair` go as `verdict` says for `lifetime` seconds.
+
+        An earlier decision is replaced in one step. Only between `install` and `reduce_to_floor`.
+        """
+        spec = self._installed()
+        chosen = fate(spec, verdict, fail_closed=fail_closed)
+        self._transact("decide", pair, nfnetlink.decide_pair(pair, fates(spec), chosen, lifetime))
 
     def undecide(self, pair: HostPair) -> None:
         """The pair's group decides about its next packet again; no decision is fine too."""
-        fault = self._send(nfnetlink.transaction(nfnetlink.delete_decision(pair)))
-        if fault != errno.ENOENT:
-            _complain(fault, "undecide", str(pair))
+        batch = nfnetlink.decide_pair(pair, fates(self._installed()), None, 1)
+        self._transact("undecide", pair, batch)
 
     def counters(self) -> dict[str, Counter]:
         """What the table dropped so far, by the names of `ruleset.Dropped`; empty without a table."""
@@ -123,6 +116,16 @@ class NftTable:
             raise _PRIVILEGE
         return fault == 0
 
+    def _installed(self) -> TrapSpec:
+        if self._spec is None:
+            raise KernelError("decide in", "table inet oe", errno.ENOENT, "not installed")
+        return self._spec
+
+    def _transact(self, operation: str, subject: object, batch: bytes) -> None:
+        fault = self._send(batch)
+        if fault:
+            raise KernelError(operation, str(subject), fault, os.strerror(fault))
+
     def _send(self, batch: bytes) -> int:
         """Send a batch; its first errno, 0 if there was none.
 
@@ -137,11 +140,6 @@ class NftTable:
             except BlockingIOError:
                 return fault
             fault = fault or next(filter(None, nfnetlink.errors(answer)), 0)
-
-
-def _complain(fault: int, operation: str, subject: str) -> None:
-    if fault:
-        raise KernelError(operation, subject, fault, os.strerror(fault))
 
 
 def _accepts(rule: str) -> bool:

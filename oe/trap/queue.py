@@ -13,7 +13,7 @@ from pathlib import Path
 from netfilterqueue import COPY_PACKET, NetfilterQueue, Packet
 
 from oe.errors import MachineLacks, ParseError
-from oe.model import HeldPacket
+from oe.model import MARK_EXEMPT, HeldPacket
 from oe.trap.packet import COPIED_OCTETS, peek
 
 _DRAIN = 64
@@ -88,17 +88,16 @@ class TrapQueues:
         """Let packets go in this order, each with `bits` added to its mark. Unknown ids are passed over.
 
         Only a changed mark makes the kernel choose route and IPsec policy again; a local packet that keeps its mark
-        leaves by the choice made before it was trapped, in clear. One whose mark has all `bits` already is dropped.
+        leaves by the choice made before it was trapped, in clear. So `bits` must have `MARK_EXEMPT`, which no
+        trapped packet has; `ValueError` otherwise.
         """
+        if not bits & MARK_EXEMPT:
+            raise ValueError(f"release without MARK_EXEMPT: {bits:#x}")
         for id in ids:
             packet = self._waiting.pop(id, None)
-            if packet is None:
-                continue
-            if packet.mark | bits == packet.mark:
-                packet.drop()
-                continue
-            packet.set_mark(packet.mark | bits)
-            packet.accept()
+            if packet is not None:
+                packet.set_mark(packet.mark | bits)
+                packet.accept()
 
     def drop(self, ids: Iterable[int]) -> None:
         """Drop packets. Unknown ids are passed over."""

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from oe import daemon
 from oe.cli.main import main
 from oe.config import Config
 from oe.errors import MachineLacks
@@ -20,7 +19,7 @@ def test_the_exit_code_is_the_daemons(tmp_path: Path, monkeypatch: pytest.Monkey
         seen.append(config.paths.run)
         return code
 
-    monkeypatch.setattr(daemon, "run", run)
+    monkeypatch.setattr("oe.cli.run.run_daemon", run)
     result = CliRunner().invoke(main, ["run", "--config", str(tmp_path / "oe.toml")])
     assert result.exit_code == code
     assert seen == [tmp_path / "run"]
@@ -32,7 +31,7 @@ def test_what_the_machine_lacks_is_3(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def run(_config: Config) -> int:
         raise MachineLacks("no CAP_NET_ADMIN", "run as root")
 
-    monkeypatch.setattr(daemon, "run", run)
+    monkeypatch.setattr("oe.cli.run.run_daemon", run)
     result = CliRunner().invoke(main, ["run", "--config", str(tmp_path / "oe.toml")])
     assert result.exit_code == 3
     assert result.stderr == "oe: no CAP_NET_ADMIN; run as root\n"

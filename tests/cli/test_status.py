@@ -1,9 +1,7 @@
 """`oe status`: against a real control socket, as table and as JSON."""
 
-import asyncio
 import io
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,8 @@ from rich.console import Console
 
 from oe.cli.main import main
 from oe.cli.status import COLUMNS, WATCH_INTERVAL, duration, picture
-from oe.control import ControlServer, Json
+from oe.control import Json
+from tests.cli.answering import answering
 
 PAIR: dict[str, object] = {
     "source": "2001:db8::1:2:3:4",
@@ -39,17 +38,9 @@ DOCUMENT: Json = {
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Iterator[Path]:
-    """A run directory whose daemon, in a thread of its own, answers with DOCUMENT."""
-    loop = asyncio.new_event_loop()
-    server = ControlServer(tmp_path, {"status": lambda _: dict(DOCUMENT)}, lambda *_: None)
-    loop.run_until_complete(server.start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield tmp_path
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.run_until_complete(server.close())
-    loop.close()
+    """A run directory whose daemon answers with DOCUMENT."""
+    with answering(tmp_path, {"status": lambda _: dict(DOCUMENT)}):
+        yield tmp_path
 
 
 def invoke(run_dir: Path, *arguments: str) -> Result:

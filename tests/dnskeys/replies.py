@@ -6,6 +6,9 @@ from collections.abc import Iterable
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
 import dns.rrset
 
 from oe.dnskeys.exchange import Heard
@@ -64,8 +67,17 @@ def reply(
     for section, lines in ((response.answer, answers), (response.authority, authority)):
         for line in lines:
             owner, ttl, class_, kind, *rdata = line.split(" ", 4)
-            section.append(dns.rrset.from_text(owner, int(ttl), class_, kind, *rdata))
-    return response.to_wire()
+            section.append(dns.rrset.from_rdata(owner, int(ttl), _rdata(class_, kind, *rdata)))
+    return response.to_wire(max_size=0xFFFF)
+
+
+def _rdata(class_: str, kind: str, text: str) -> dns.rdata.Rdata:
+    """The generic form of RFC 3597 is taken as it is: dnspython would refuse what it cannot read."""
+    if not text.startswith("\\#"):
+        return dns.rdata.from_text(class_, kind, text)
+    return dns.rdata.GenericRdata(
+        dns.rdataclass.IN, dns.rdatatype.from_text(kind), bytes.fromhex(text.rsplit(maxsplit=1)[-1])
+    )
 
 
 def question(owner: Address, kind: int = Type.IPSECKEY) -> Question:

@@ -6,13 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oe.dnskeys.cache import Cache, Waiters
-from oe.model import Grade, KeyAnswer, LookupOutcome, Reason
+from oe.model import Address, Grade, KeyAnswer, LookupOutcome, Reason
 
 A, B, C = (ip_address(f"192.0.2.{n}") for n in (1, 2, 3))
 
 
-def answer(owner: IPv4Address | object, expires: float) -> KeyAnswer:
-    assert isinstance(owner, IPv4Address)
+def answer(owner: Address, expires: float) -> KeyAnswer:
     return KeyAnswer(owner, LookupOutcome.NO_KEY, Grade.SECURE, Reason.NO_KEY, (), expires)
 
 

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import dns.name
 import dns.reversename
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from oe.dnskeys.names import checked_host, host_labels, reverse_labels, reverse_name, shown
@@ -18,8 +18,9 @@ def test_reverse_names() -> None:
     assert reverse_name(ip_address("2001:db8::1")) == nibbles
 
 
-@given(st.one_of(st.ip_addresses()))
+@given(st.ip_addresses())
 def test_reverse_names_are_those_of_dnspython(address: IPv4Address | IPv6Address) -> None:
+    assume(not isinstance(address, IPv6Address) or address.ipv4_mapped is None)  # dnspython names the v4 one
     theirs = dns.reversename.from_address(str(address))
     assert dns.name.from_text(reverse_name(address)) == theirs
     assert (*reverse_labels(address), b"") == theirs.labels

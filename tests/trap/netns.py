@@ -107,7 +107,14 @@ class Network:
             return listener
 
     def send(
-        self, destination: str, payload: bytes = b"?", *, role: str = GATEWAY, port: int = PORT, mark: int = 0, source_port: int = 0
+        self,
+        destination: str,
+        payload: bytes = b"?",
+        *,
+        role: str = GATEWAY,
+        port: int = PORT,
+        mark: int = 0,
+        source_port: int = 0,
     ) -> None:
         """One UDP datagram; a refusal by the local table is no error."""
         family = socket.AF_INET6 if ":" in destination else socket.AF_INET
@@ -143,7 +150,14 @@ def pair(source: str, destination: str) -> HostPair:
 class Catcher:
     """Trap queues on an event loop of their own, and what came in."""
 
-    def __init__(self, network: Network, role: str = GATEWAY, *, on_packet: Callable[[HeldPacket], None] | None = None, max_len: int = 1024) -> None:
+    def __init__(
+        self,
+        network: Network,
+        role: str = GATEWAY,
+        *,
+        on_packet: Callable[[HeldPacket], None] | None = None,
+        max_len: int = 1024,
+    ) -> None:
         self.packets: list[HeldPacket] = []
         self.malformed: list[str] = []
         self._loop = asyncio.new_event_loop()

@@ -205,9 +205,7 @@ def _answer_again(ctx: Context, sa: IkeSa, message: Message) -> None:
         ctx.reject(Reason.UNEXPECTED_MESSAGE, sa.remote.address, f"IKE_SA_INIT request again in state {sa.state}")
 
 
-def _may_begin(
-    ctx: Context, datagram: DatagramReceived, message: Message, nonce: NoncePayload, now: float
-) -> bool:
+def _may_begin(ctx: Context, datagram: DatagramReceived, message: Message, nonce: NoncePayload, now: float) -> bool:
     """There is room for one more, and under load the initiator has shown that it receives at its address."""
     remote, spi = datagram.remote, message.header.initiator_spi
     if ctx.stopping:

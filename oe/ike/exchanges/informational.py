@@ -1,21 +1,22 @@
 """INFORMATIONAL: Deletes of Child and IKE SAs, liveness, late complaints (RFC 7296 1.4, 2.4, 2.21.2).
 
-    HDR, SK{}                        ──▶   is the peer alive?
-                                     ◀──   HDR, SK{}
-    HDR, SK{D(ESP, our inbound SPI)} ──▶   a Child SA is over, both directions of it
-                                     ◀──   HDR, SK{D(ESP, its inbound SPI)}
-    HDR, SK{D(IKE)}                  ──▶   all is over
-                                     ◀──   HDR, SK{}
+HDR, SK{}                        ──▶   is the peer alive?
+                                 ◀──   HDR, SK{}
+HDR, SK{D(ESP, our inbound SPI)} ──▶   a Child SA is over, both directions of it
+                                 ◀──   HDR, SK{D(ESP, its inbound SPI)}
+HDR, SK{D(IKE)}                  ──▶   all is over
+                                 ◀──   HDR, SK{}
 """
 
 from dataclasses import dataclass
 
-from oe.ike.channel import drop, end_child, linger, respond, say_goodbye
+from oe.ike.channel import drop, end_child, enqueue, linger, respond, say_goodbye
 from oe.ike.child import Child
 from oe.ike.context import Context
 from oe.ike.payloads import DeletePayload, NotifyPayload, Payload, find_notify
 from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
 from oe.ike.sa import IkeSa, Timer
+from oe.messages import ChildClosed
 from oe.model import Reason
 
 
@@ -32,7 +33,7 @@ class Liveness:
 
     def deadline(self, now: float) -> float:
         # Sent at 0, 1, 3, 7, ... intervals; the last one gets its pause too.
-        return now + self.ctx.settings.retransmit_interval * (2**self.ctx.settings.liveness_tries - 1)
+        return now + self.ctx.settings.retransmit_interval * ((1 << self.ctx.settings.liveness_tries) - 1)
 
     def answered(self, payloads: tuple[Payload, ...], now: float) -> None:
         pass
@@ -100,13 +101,17 @@ def complain(ctx: Context, sa: IkeSa, notify: NotifyType, reason: Reason, detail
     say_goodbye(ctx, sa, Goodbye(ctx, sa, NotifyPayload(notify)), reason, detail, now)
 
 
-def delete_child(ctx: Context, sa: IkeSa, child: Child, now: float) -> None:
-    """End a Child SA with a Delete, without telling the coordinator; the last one takes the IKE SA with it."""
+def close_child(ctx: Context, sa: IkeSa, child: Child, reason: Reason | None, now: float) -> None:
+    """End a Child SA with a Delete; the last one takes the IKE SA with it. `reason` None: the coordinator knows."""
+    if child.is_closing:
+        return
+    if reason is not None:
+        ctx.emit(ChildClosed(child.sa.id, reason))
     child.is_closing = True
     if all(other.is_closing for other in sa.children.values()):
         delete_ike(ctx, sa, Reason.SUPERSEDED, now)
-        return
-    sa.queue.append(DeleteChild(ctx, sa, child))
+    else:
+        enqueue(ctx, sa, DeleteChild(ctx, sa, child), now)
 
 
 def respond_informational(ctx: Context, sa: IkeSa, payloads: tuple[Payload, ...], now: float) -> None:

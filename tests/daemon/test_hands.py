@@ -1,0 +1,256 @@
+"""Every command finds its hand, and every question its answer."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import get_args
+
+import pytest
+
+from oe.daemon.hands import Hands, Tools
+from oe.errors import KernelError
+from oe.ipsec.model import BackendName, Loop
+from oe.keystore import SigningError
+from oe.messages import (
+    ChildExpired,
+    ChildInstalled,
+    Command,
+    CountersRead,
+    Decide,
+    Drop,
+    Event,
+    Finish,
+    InstallChild,
+    LookUpKeys,
+    Note,
+    OctetsSigned,
+    ReadCounters,
+    Release,
+    RemoveChild,
+    ReserveSpi,
+    SendDatagram,
+    SignOctets,
+    SpiReserved,
+    Undecide,
+)
+from oe.model import (
+    MARK_EXEMPT,
+    MARK_SHIELD_CLOSED,
+    MARK_SHIELD_OPEN,
+    Address,
+    ChildCounters,
+    ChildSa,
+    Directions,
+    HostPair,
+    KeyAlgorithm,
+    Mode,
+    PublicKey,
+    Reason,
+    SignatureScheme,
+    SocketAddress,
+    Verdict,
+)
+from oe.trap.queue import QueueStatistics
+from tests.gateway.script import OURS, PEER, child
+
+PAIR = HostPair(OURS, PEER)
+KEY = PublicKey(KeyAlgorithm.EDDSA, bytes(32))
+REFUSED = KernelError("add", "SA", 12, "out of memory")
+
+
+@dataclass
+class Machine:
+    """All tools in one fake: it writes down what it was told."""
+
+    tunnel_interface: str | None = None
+    refuses: bool = False
+    told: list[tuple[object, ...]] = field(default_factory=list)
+
+    name = BackendName.USERSPACE
+    modes = frozenset({Mode.TUNNEL})
+    encapsulates = False
+
+    def _told(self, *what: object) -> None:
+        if self.refuses:
+            raise REFUSED
+        self.told.append(what)
+
+    def release(self, ids: Iterable[int], bits: int) -> None:
+        self._told("release", tuple(ids), bits)
+
+    def drop(self, ids: Iterable[int]) -> None:
+        self._told("drop", tuple(ids))
+
+    def statistics(self) -> dict[int, QueueStatistics]:
+        return {50: QueueStatistics(1, 2, 3)}
+
+    def decide(self, pair: HostPair, verdict: Verdict, lifetime: float, fail_closed: bool) -> None:
+        self._told("decide", pair, verdict, lifetime, fail_closed)
+
+    def undecide(self, pair: HostPair) -> None:
+        self._told("undecide", pair)
+
+    def send(self, datagram: SendDatagram) -> None:
+        self._told("send", datagram.data)
+
+    def look_up(self, question: LookUpKeys) -> None:
+        self._told("look up", question.owner)
+
+    def sign(self, public_key: PublicKey, scheme: SignatureScheme, octets: bytes) -> bytes:
+        if self.refuses:
+            raise SigningError("no such key")
+        return b"signed " + octets
+
+
+@dataclass
+class FakeBackend:
+    """Its part as back end; `statistics` has another meaning there."""
+
+    machine: Machine
+    name = BackendName.USERSPACE
+    modes = frozenset({Mode.TUNNEL})
+    encapsulates = False
+
+    @property
+    def tunnel_interface(self) -> str | None:
+        return self.machine.tunnel_interface
+
+    def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
+        self.machine.told.append(("start",))
+
+    def reserve_spi(self, local: Address, remote: Address) -> int:
+        self.machine._told("spi", local, remote)
+        return 0x1234
+
+    def install(self, child: ChildSa, directions: Directions) -> None:
+        self.machine._told("install", child.id, directions)
+
+    def remove(self, child: int) -> None:
+        self.machine._told("remove", child)
+
+    def counters(self) -> tuple[ChildCounters, ...]:
+        self.machine._told("counters")
+        return (ChildCounters(1, 2, 3, 4, 5),)
+
+    def statistics(self) -> Mapping[Reason, int]:
+        return {}
+
+    def close(self) -> None:
+        self.machine.told.append(("close",))
+
+
+class Stage:
+    """Hands over a fake machine, and the events they feed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, machine: Machine) -> None:
+        self.events: list[Event] = []
+        self.finished: list[bool] = []
+        backend = FakeBackend(machine)
+        tools = Tools(machine, machine, machine, machine, backend, machine)
+        self.hands = Hands(tools, loop, self.events.append, lambda: self.finished.append(True))
+
+
+def carried_out(command: Command, *, refuses: bool = False, tunnel: str | None = None) -> tuple[Machine, Stage]:
+    machine = Machine(tunnel, refuses)
+
+    async def play() -> Stage:
+        stage = Stage(asyncio.get_running_loop(), machine)
+        stage.hands.carry_out(command)
+        for _ in range(1000):
+            if not isinstance(command, SignOctets) or stage.events:
+                break
+            await asyncio.sleep(0.001)
+        stage.hands.close()
+        return stage
+
+    return machine, asyncio.run(play())
+
+
+HERE, THERE = SocketAddress(OURS, 500), SocketAddress(PEER, 500)
+SIGN = SignOctets(7, KEY, SignatureScheme.ED25519, b"octets")
+INSTALL = InstallChild(3, child(1, PAIR), Directions.BOTH)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (LookUpKeys(1, PEER, 3.0), ("look up", PEER)),
+        (SendDatagram(HERE, THERE, b"data"), ("send", b"data")),
+        (RemoveChild(4), ("remove", 4)),
+        (Decide(PAIR, Verdict.CLEAR, 5.0, False), ("decide", PAIR, Verdict.CLEAR, 5.0, False)),
+        (Undecide(PAIR), ("undecide", PAIR)),
+        (Drop((1, 2), Reason.NO_KEY), ("drop", (1, 2))),
+        (Release((1,), Verdict.CLEAR, fail_closed=False), ("release", (1,), MARK_EXEMPT)),
+        (Release((1,), Verdict.PROTECTED, fail_closed=True), ("release", (1,), MARK_EXEMPT)),
+    ],
+)
+def test_command_reaches_its_tool(command: Command, told: tuple[object, ...]) -> None:
+    machine, stage = carried_out(command)
+    assert machine.told == [told]
+    assert stage.events == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fail_closed", "bits"),
+    [
+        (Verdict.CLEAR, False, MARK_EXEMPT),
+        (Verdict.PROTECTED, True, MARK_EXEMPT | MARK_SHIELD_CLOSED),
+        (Verdict.PROTECTED, False, MARK_EXEMPT | MARK_SHIELD_OPEN),
+    ],
+)
+def test_userspace_tunnel_needs_its_own_mark(verdict: Verdict, fail_closed: bool, bits: int) -> None:
+    machine, _ = carried_out(Release((1,), verdict, fail_closed), tunnel="oe0")
+    assert machine.told == [("release", (1,), bits)]
+
+
+@pytest.mark.parametrize(
+    ("command", "event"),
+    [
+        (ReserveSpi(2, OURS, PEER), SpiReserved(2, 0x1234)),
+        (INSTALL, ChildInstalled(3, 1, Directions.BOTH)),
+        (ReadCounters(), CountersRead((ChildCounters(1, 2, 3, 4, 5),))),
+        (SIGN, OctetsSigned(7, b"signed octets")),
+    ],
+)
+def test_question_is_answered(command: Command, event: Event) -> None:
+    _, stage = carried_out(command)
+    assert stage.events == [event]
+
+
+@pytest.mark.parametrize(
+    ("command", "events"),
+    [
+        (INSTALL, [ChildInstalled(3, 1, Directions.BOTH, Reason.INSTALL_FAILED, str(REFUSED))]),
+        (SIGN, [OctetsSigned(7, None)]),
+        (ReadCounters(), [CountersRead(())]),
+        (ReserveSpi(2, OURS, PEER), []),
+        (RemoveChild(4), []),
+        (Decide(PAIR, Verdict.CLEAR, 5.0, False), []),
+        (Undecide(PAIR), []),
+    ],
+)
+def test_refusal_of_the_kernel_is_an_answer_too(command: Command, events: list[Event]) -> None:
+    _, stage = carried_out(command, refuses=True)
+    assert stage.events == events
+
+
+def test_finish_ends_the_daemon() -> None:
+    _, stage = carried_out(Finish())
+    assert stage.finished == [True]
+
+
+def test_notes_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    carried_out(Note("info", "pair-clear", (("pair", "a → b"),)))
+    written = capsys.readouterr()
+    assert "pair-clear" in written.out + written.err
+
+
+def test_there_is_a_hand_for_every_command() -> None:
+    hands = vars(Hands)["carry_out"].dispatcher
+    assert all(hands.dispatch(kind) is not hands.dispatch(object) for kind in get_args(Command))
+
+
+def test_queue_statistics_are_rows() -> None:
+    _, stage = carried_out(Undecide(HostPair(ip_address("::1"), ip_address("::2"))))
+    assert stage.hands.queue_rows() == ({"queue": 50, "waiting": 1, "dropped_queue_full": 2, "dropped_socket_full": 3},)

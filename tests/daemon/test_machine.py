@@ -1,0 +1,86 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from oe.config import read_config
+from oe.daemon.machine import largest_inner, own_addresses, trap_spec
+from oe.errors import MachineLacks
+from oe.model import Group
+from oe.policy.groups import Entry, PolicySet
+from tests.daemon.test_hands import FakeBackend, Machine
+
+CONFIG = read_config(b'[gateway]\nserve = ["203.0.113.0/24"]\nqueues = [60, 61]\nmax-pairs = 5000', Path("oe.toml"))
+POLICIES = PolicySet.of([Entry(ip_network("198.51.100.0/24"), Group.PRIVATE, "private", 1, "198.51.100.0/24")])[0]
+
+
+def test_inner_packet_fits_with_all_that_esp_adds() -> None:
+    inner = largest_inner([9000, 1500])
+    assert inner == 1426
+    assert (inner + 2) % 4 == 0
+    assert 40 + 8 + 8 + inner + 2 + 16 <= 1500
+    assert largest_inner([]) == inner
+
+
+def test_trap_of_a_kernel_tunnel_names_no_interface() -> None:
+    spec = trap_spec(CONFIG, POLICIES, FakeBackend(Machine(None)), {"eth0": 1500})
+    assert spec.tunnel is None
+    assert (spec.queue_closed, spec.queue_open, spec.max_decisions) == (60, 61, 5000)
+    assert spec.served == (ip_network("203.0.113.0/24"),)
+    assert [interval.group for interval in spec.intervals] == [Group.PRIVATE]
+
+
+def test_trap_of_a_userspace_tunnel_knows_its_size() -> None:
+    spec = trap_spec(CONFIG, POLICIES, FakeBackend(Machine("oe0")), {"eth0": 1500, "oe0": 576})
+    assert spec.tunnel is not None
+    assert (spec.tunnel.interface, spec.tunnel.mtu) == ("oe0", 1426)
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    name = f"oe-machine-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    yield name
+    subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def in_namespace(name: str, code: str) -> str:
+    """What `code` prints in a namespace with one address of each scope."""
+    for words in (
+        ["link", "set", "lo", "up"],
+        ["link", "add", "a", "type", "veth", "peer", "name", "b"],
+        ["link", "set", "a", "up"],
+        ["address", "add", "192.0.2.1/24", "dev", "a"],
+        ["address", "add", "2001:db8::1/64", "dev", "a", "nodad"],
+        ["address", "add", "2001:db8::2/64", "dev", "a", "nodad", "preferred_lft", "0"],
+    ):
+        subprocess.run(["ip", "-netns", name, *words], check=True)
+    command = ["ip", "netns", "exec", name, sys.executable, "-c", code]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.netns
+def test_own_addresses_are_the_global_ones_that_may_be_used(namespace: str) -> None:
+    code = "from oe.daemon.machine import look_around as look; print(*look().addresses, look().mtus)"
+    assert in_namespace(namespace, code) == "192.0.2.1 2001:db8::1 {'a': 1500}"
+
+
+HERE = ip_address("192.0.2.1")
+ELSEWHERE = ip_address("192.0.2.99")
+
+
+def test_configured_addresses_come_before_those_that_are_found() -> None:
+    other = ip_address("2001:db8::1")
+    assert own_addresses((), (HERE, other)) == (HERE, other)
+    assert own_addresses((other,), (HERE, other)) == (other,)
+
+
+def test_address_that_is_not_here_is_told_with_those_that_are() -> None:
+    with pytest.raises(MachineLacks, match=r"192\.0\.2\.99; .*192\.0\.2\.1"):
+        own_addresses((ELSEWHERE,), (HERE,))
+    with pytest.raises(MachineLacks, match="no global address"):
+        own_addresses((), ())

@@ -1,0 +1,249 @@
+"""Two userspace back ends on a link: everything arrives, and nothing but ESP is on the wire."""
+
+import asyncio
+import errno
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from oe.errors import KernelError, MachineLacks
+from oe.ipsec.esp import OutboundEsp
+from oe.ipsec.esp_socket import EspSocket
+from oe.ipsec.model import BackendName, Marks
+from oe.ipsec.userspace import UserspaceBackend
+from oe.messages import ChildExpired
+from oe.model import Directions, Encapsulation, Mode, Reason
+from tests.ipsec import traffic
+from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, THEIRS, child, mirrored
+from tests.ipsec.ends import ADDRESSES, Ends, Hosts, Watch, exchange_datagram, exchange_everything, with_ends
+from tests.ipsec.netns import Namespace
+
+pytestmark = pytest.mark.netns
+
+SHORT = 0.3
+"""Seconds to wait for what must not come."""
+
+
+async def turn() -> None:
+    """Let the loop serve what waits; packets take a moment in the kernel."""
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("inner", [4, 6])
+@pytest.mark.parametrize("outer", [4, 6])
+def test_everything_arrives_and_only_esp_is_on_the_link(hosts: Hosts, inner: int, outer: int) -> None:
+    async def scenario(ends: Ends) -> None:
+        ends.install(child(pair=ADDRESSES[inner], gateways=ADDRESSES[outer], esn=inner == 4))
+        await exchange_everything(ends, ADDRESSES[inner])
+        assert [backend.statistics() for backend in ends.backends] == [{}, {}]
+        assert watch.protocols() == {traffic.ESP}
+
+    with Watch(hosts) as watch:
+        with_ends(hosts, UserspaceBackend, scenario)
+
+
+def test_marked_packets_without_sa_are_dropped_and_counted(hosts: Hosts) -> None:
+    async def scenario(ends: Ends) -> None:
+        with pytest.raises(TimeoutError):
+            await exchange_datagram(hosts, ADDRESSES[4], 100, SHORT)
+        assert ends.backends[0].statistics() == {Reason.NO_OUTBOUND_SA: 1}
+        assert watch.protocols() == set()
+
+    with Watch(hosts) as watch:
+        with_ends(hosts, UserspaceBackend, scenario)
+
+
+@pytest.mark.parametrize(
+    ("mark", "in_clear"), [(Marks().shield_closed, set()), (Marks().shield_open, {17})], ids=["closed", "open"]
+)
+def test_a_dead_process_means_what_the_group_means(hosts: Hosts, mark: int, in_clear: set[int]) -> None:
+    async def scenario(ends: Ends) -> None:
+        ends.install(child())
+        await exchange_datagram(hosts, ADDRESSES[4], 100)
+        assert watch.protocols() == {traffic.ESP}
+        for host in hosts:
+            host.sh("ip link delete oe0")  # as the kernel does when the process ends
+        try:
+            await exchange_datagram(hosts, ADDRESSES[4], 100, SHORT)
+        except OSError:
+            assert not in_clear
+        assert watch.protocols() == in_clear
+
+    with Watch(hosts) as watch:
+        with_ends(hosts, UserspaceBackend, scenario, mark)
+
+
+def test_clients_behind_both_gateways(hosts: Hosts) -> None:
+    for host, client, far in zip(hosts, (CLIENT, FAR_CLIENT), (FAR_CLIENT, CLIENT), strict=True):
+        host.sh(f"ip addr add {client}/32 dev lo")
+        host.sh(f"ip route add {far}/32 via {THEIRS if client is CLIENT else OURS}")
+
+    async def scenario(ends: Ends) -> None:
+        ends.install(child(pair=(CLIENT, FAR_CLIENT)))
+        await exchange_datagram(hosts, (CLIENT, FAR_CLIENT), 1400)
+        assert watch.protocols() == {traffic.ESP}
+
+    with Watch(hosts) as watch:
+        with_ends(hosts, UserspaceBackend, scenario)
+
+
+def test_rekey_moves_traffic_and_removal_moves_it_back(hosts: Hosts) -> None:
+    old, new = child(1), child(2, spis=(0x1003, 0x2004))
+
+    async def scenario(ends: Ends) -> None:
+        def sent() -> dict[int, int]:
+            return {row.child: row.outbound_packets for row in ends.backends[0].counters()}
+
+        for one in (old, new):
+            ends.install(one)
+            await exchange_datagram(hosts, ADDRESSES[4], 10)
+        assert sent() == {1: 1, 2: 1}
+        ends.remove(2)
+        await exchange_datagram(hosts, ADDRESSES[4], 10)
+        assert sent() == {1: 2}
+        ends.install(new)
+        ends.remove(1)
+        await exchange_datagram(hosts, ADDRESSES[4], 10)
+        assert sent() == {2: 1}
+
+    with_ends(hosts, UserspaceBackend, scenario)
+
+
+def test_halves_may_come_one_after_the_other(hosts: Hosts) -> None:
+    async def scenario(ends: Ends) -> None:
+        for direction in (Directions.INBOUND, Directions.OUTBOUND):
+            for host, backend, end in zip(hosts, ends.backends, (child(), mirrored(child())), strict=True):
+                with host.entered():
+                    backend.install(end, direction)
+        await exchange_datagram(hosts, ADDRESSES[4], 10)
+
+    with_ends(hosts, UserspaceBackend, scenario)
+
+
+def test_replayed_forged_and_unknown_esp_is_counted(hosts: Hosts) -> None:
+    ours, theirs = hosts
+
+    async def scenario(ends: Ends) -> None:
+        ends.install(child())
+        sealed = OutboundEsp(mirrored(child()).outbound, esn=True).seal(inner_packet())
+        assert isinstance(sealed, bytes)
+        with theirs.entered(), closing(EspSocket(THEIRS, 0x10000)) as attacker:
+            for esp in (sealed, sealed, sealed[:-1] + b"x", b"\0\0\xff\xff" + sealed[4:], b"\x00\x00\x10\x01xx"):
+                assert attacker.send(esp, str(OURS))
+        await turn()
+        assert ends.backends[0].statistics() == {
+            Reason.ESP_REPLAYED: 2,
+            Reason.ESP_UNKNOWN_SPI: 1,
+            Reason.ESP_MALFORMED: 1,
+        }
+
+    with_ends(hosts, UserspaceBackend, scenario)
+
+
+def inner_packet() -> bytes:
+    """An IPv4 header, theirs to ours, of a protocol that nobody speaks."""
+    return bytes.fromhex("450000140000000040fd0000") + THEIRS.packed + OURS.packed
+
+
+def test_lifetime_ends_in_one_event_and_nothing_leaves(hosts: Hosts) -> None:
+    async def scenario(ends: Ends) -> None:
+        ends.install(child(lifetime=0.05))
+        await asyncio.sleep(0.1)
+        assert ends.events == [ChildExpired(1, hard=True)] * 2
+        assert ends.backends[0].counters() == ()
+        with pytest.raises(TimeoutError):
+            await exchange_datagram(hosts, ADDRESSES[4], 100, SHORT)
+        assert watch.protocols() == set()
+        ends.remove(1)
+
+    with Watch(hosts) as watch:
+        with_ends(hosts, UserspaceBackend, scenario)
+
+
+def test_shortage_of_sequence_numbers_is_reported(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oe.ipsec.userspace.SOFT_PACKETS", 2)
+
+    async def scenario(ends: Ends) -> None:
+        ends.install(child(esn=False))
+        for _ in range(3):
+            await exchange_datagram(hosts, ADDRESSES[4], 10)
+        assert ends.events == [ChildExpired(1, hard=False)] * 2
+
+    with_ends(hosts, UserspaceBackend, scenario)
+
+
+class StandingLoop:
+    """A loop that nobody runs: time is a number, readers and timers are kept."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.readers: dict[int, Callable[[], object]] = {}
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> "StandingLoop":
+        return self
+
+    def call_soon(self, callback: Callable[[], object], /) -> "StandingLoop":
+        return self
+
+    def cancel(self) -> None: ...
+
+    def add_reader(self, fd: int, callback: Callable[[], object], /) -> None:
+        self.readers[fd] = callback
+
+    def remove_reader(self, fd: int, /) -> bool:
+        return self.readers.pop(fd, None) is not None
+
+
+def test_what_cannot_be_carried_is_refused_and_changes_nothing(host: Namespace) -> None:
+    host.sh(f"ip addr add {OURS}/24 dev lo")
+    loop = StandingLoop()
+    with host.entered():
+        backend = UserspaceBackend()
+        backend.start(loop, lambda _event: None)
+        for unfit, number in (
+            (child(mode=Mode.TRANSPORT), errno.EOPNOTSUPP),
+            (replace(child(), encapsulation=Encapsulation(4500, 4500)), errno.EOPNOTSUPP),
+            (child(gateways=(THEIRS, OURS)), errno.EADDRNOTAVAIL),
+        ):
+            with pytest.raises(KernelError) as refusal:
+                backend.install(unfit, Directions.BOTH)
+            assert refusal.value.errno == number
+        backend.install(child(1), Directions.BOTH)
+        for again in (child(1), child(2)):
+            with pytest.raises(KernelError, match="in use"):
+                backend.install(again, Directions.BOTH)
+        with pytest.raises(KernelError, match="in place already"):
+            backend.install(child(1), Directions.OUTBOUND)
+        assert [row.child for row in backend.counters()] == [1]
+        backend.remove(2)
+        backend.close()
+    assert loop.readers == {}
+
+
+def test_reserved_spis_are_free_legal_and_kept_for_a_while(host: Namespace) -> None:
+    numbers = [0, 255, 256, 256, 300, 256]
+    loop = StandingLoop()
+    with host.entered():
+        backend = UserspaceBackend(entropy=lambda count: numbers.pop(0).to_bytes(count, "big"))
+        backend.start(loop, lambda _event: None)
+        assert backend.reserve_spi(OURS, THEIRS) == 256
+        assert backend.reserve_spi(OURS, THEIRS) == 300
+        loop.now += 31
+        assert backend.reserve_spi(OURS, THEIRS) == 256
+        backend.close()
+
+
+def test_the_device_has_one_owner(host: Namespace) -> None:
+    with host.entered():
+        backend = UserspaceBackend()
+        assert (backend.tunnel_interface, backend.name) == ("oe0", BackendName.USERSPACE)
+        with pytest.raises(MachineLacks, match="oe0"):
+            UserspaceBackend()
+        backend.start(StandingLoop(), lambda _event: None)
+        backend.close()

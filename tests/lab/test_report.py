@@ -1,0 +1,66 @@
+"""What the lab prints."""
+
+import json
+from dataclasses import replace
+from io import StringIO
+
+from rich.console import Console
+
+from oe.lab.flows import Result, Run
+from oe.lab.outcome import Outcome
+from oe.lab.plan import CLIENT, UNLISTED
+from oe.lab.report import document, show
+from oe.lab.rows import Row
+from oe.lab.sightings import Wire
+from oe.model import Group
+
+ROW = Row("bob, tcp", "tcp", CLIENT, UNLISTED, Group.PRIVATE, Outcome.ENCRYPTED)
+GOOD = Result(ROW, Outcome.ENCRYPTED, Wire(6, 0, 4, 0, False), 0.0123, 0, 1, "protected-as-initiator", "secure", ())
+BAD = replace(
+    GOOD,
+    row=replace(ROW, name="bob, udp", far_group=Group.CLEAR),
+    outcome=Outcome.IN_CLEAR,
+    wire=Wire(0, 6, 0, 0, True),
+    delay=None,
+    queued=None,
+    reason="",
+    grade="",
+    complaints=("encrypted was expected, clear is observed",),
+)
+
+
+def _shown(*results: Result) -> str:
+    printed = StringIO()
+    show(Run(results, "userspace", 0.002), 12.34, Console(width=200, file=printed, highlight=False))
+    return printed.getvalue()
+
+
+def test_a_row_says_what_was_expected_seen_and_why() -> None:
+    line = next(line for line in _shown(GOOD).splitlines() if "bob, tcp" in line)
+    cells = [cell.strip() for cell in line.split("  ") if cell.strip()]
+    assert cells == [
+        *("✓", "bob, tcp", "private", "encrypted", "encrypted", "only ESP (4 IKE)", "12.3", "0", "1"),
+        "protected-as-initiator, secure",
+    ]
+
+
+def test_what_is_wrong_is_told_once_more_below() -> None:
+    shown = _shown(GOOD, BAD)
+    assert "✗ bob, udp (private × clear): encrypted was expected, clear is observed" in shown
+    assert "1 of 2 rows as expected; back end userspace; DNS answers a new name in 2.0 ms; 12.3 s in all" in shown
+
+
+def test_the_document_is_plain_json() -> None:
+    told = json.loads(json.dumps(document(Run((GOOD, BAD), "xfrm", 0.002), 12.34)))
+    assert (told["ok"], told["backend"], told["dns_ms"], told["seconds"]) == (False, "xfrm", 2.0, 12.3)
+    good, bad = told["rows"]
+    assert good["ok"]
+    assert good["packets"] == {"esp": 6, "clear": 0, "ike": 4}
+    assert (good["wire"], good["delay_ms"], good["user_space"]) == ("only ESP", 12.3, 1)
+    assert (bad["wire"], bad["delay_ms"], bad["user_space"]) == ("clear", None, None)
+    assert (bad["source"], bad["group"]) == (str(CLIENT), "private × clear")
+    assert bad["complaints"] == list(BAD.complaints)
+
+
+def test_an_unlisted_destination_has_no_group() -> None:
+    assert "unlisted" in _shown(replace(GOOD, row=replace(ROW, group=None)))
