@@ -34,10 +34,18 @@ class Inbound:
     def __init__(self, context: Context, reply: Callable[[PeerJudged, float], None]) -> None:
         self._context = context
         self._reply = reply
+        self._negotiates = any(entry.group not in NEVER_NEGOTIATES for entry in context.policies.entries)
+        """There is a group at all that may want a tunnel."""
 
     def admits(self, peer: Address) -> bool:
-        """Silence for peers of groups that never negotiate: asked before the first answer to an unknown peer."""
-        return select(self._context.policies, peer).group not in NEVER_NEGOTIATES
+        """Whether to answer an unknown peer at all: silence for those that the operator lists as clear or block.
+
+        A gateway need not be listed itself to speak for a client that is; what it asks for is judged by the pair.
+        """
+        selection = select(self._context.policies, peer)
+        if selection.entry is None and not selection.closed:
+            return self._negotiates
+        return selection.group not in NEVER_NEGOTIATES
 
     def judge(self, request: JudgePeer, now: float) -> None:
         """Start judging; the reply may come at once or after lookups."""

@@ -98,9 +98,13 @@ SHAPES: dict[tuple[ExchangeType, bool, bool], Shape] = {
 _KNOWN = frozenset(PayloadType)
 
 
-def _refuses(payloads: Sequence[Payload]) -> bool:
-    """An answer that refuses, or asks for another request, has that notify in place of what it should have."""
-    return any(isinstance(p, NotifyPayload) and (p.notify.is_error or p.notify == NotifyType.COOKIE) for p in payloads)
+def _refuses(exchange: ExchangeType, payloads: Sequence[Payload]) -> bool:
+    """A response that refuses, or asks for another request, has that notify in place of what it should have."""
+    return any(
+        isinstance(payload, NotifyPayload)
+        and (payload.notify.is_error or (payload.notify, exchange) == (NotifyType.COOKIE, ExchangeType.IKE_SA_INIT))
+        for payload in payloads
+    )
 
 
 def _invalid(text: str) -> Violation:
@@ -127,7 +131,7 @@ def check(
     if shape is None:
         return _invalid(f"{name} {'protected' if is_protected else 'in clear'}")
     counts = Counter(payload.type for payload in payloads)
-    is_refusal = is_response and _refuses(payloads)
+    is_refusal = is_response and _refuses(exchange, payloads)
     for rule in shape.rules:
         found = counts[rule.type]
         if found > rule.most or (found < rule.least and not is_refusal):

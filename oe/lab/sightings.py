@@ -11,7 +11,10 @@ from oe.model import Address
 from oe.wire import Reader
 
 _ETHERTYPE_V4, _ETHERTYPE_V6 = 0x0800, 0x86DD
-_UDP, _ESP = 17, 50
+_ICMP, _UDP, _ESP, _ICMP6 = 1, 17, 50, 58
+_ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
+_ICMP6_QUERIES = 128
+"""ICMPv6 types below it are errors (RFC 4443 2.1)."""
 _PORT_IKE, _PORT_NAT_T, _PORT_DNS = 500, 4500, 53
 
 
@@ -20,6 +23,8 @@ class Kind(StrEnum):
     """Protocol 50, or UDP port 4500 without the non-ESP marker (RFC 3948 2.2)."""
     IKE = "IKE"
     DNS = "DNS"
+    ERROR = "ICMP error"
+    """A host's word about a packet, for instance that nobody listens for IKE; no part of the flow."""
     CLEAR = "clear"
 
 
@@ -78,6 +83,10 @@ def _sighting(frame: Frame, source: Address, destination: Address, protocol: int
 def _kind(protocol: int, payload: bytes) -> Kind:
     if protocol == _ESP:
         return Kind.ESP
+    if protocol == _ICMP and payload[:1] and payload[0] in _ICMP_ERRORS:
+        return Kind.ERROR
+    if protocol == _ICMP6 and payload[:1] and payload[0] < _ICMP6_QUERIES:
+        return Kind.ERROR
     if protocol != _UDP or len(payload) < 8:
         return Kind.CLEAR
     ports = {int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")}

@@ -52,11 +52,11 @@ def in_namespace(name: str, code: str) -> str:
     """What `code` prints in a namespace with one address of each scope."""
     for words in (
         ["link", "set", "lo", "up"],
-        ["link", "add", "a", "type", "veth", "peer", "name", "b"],
-        ["link", "set", "a", "up"],
-        ["address", "add", "192.0.2.1/24", "dev", "a"],
-        ["address", "add", "2001:db8::1/64", "dev", "a", "nodad"],
-        ["address", "add", "2001:db8::2/64", "dev", "a", "nodad", "preferred_lft", "0"],
+        ["link", "add", "name", "wire0", "type", "veth", "peer", "name", "wire1"],
+        ["link", "set", "wire0", "up"],
+        ["address", "add", "192.0.2.1/24", "dev", "wire0"],
+        ["address", "add", "2001:db8::1/64", "dev", "wire0", "nodad"],
+        ["address", "add", "2001:db8::2/64", "dev", "wire0", "nodad", "preferred_lft", "0"],
     ):
         subprocess.run(["ip", "-netns", name, *words], check=True)
     command = ["ip", "netns", "exec", name, sys.executable, "-c", code]
@@ -66,7 +66,7 @@ def in_namespace(name: str, code: str) -> str:
 @pytest.mark.netns
 def test_own_addresses_are_the_global_ones_that_may_be_used(namespace: str) -> None:
     code = "from oe.daemon.machine import look_around as look; print(*look().addresses, look().mtus)"
-    assert in_namespace(namespace, code) == "192.0.2.1 2001:db8::1 {'a': 1500}"
+    assert in_namespace(namespace, code) == "192.0.2.1 2001:db8::1 {'wire0': 1500}"
 
 
 HERE = ip_address("192.0.2.1")

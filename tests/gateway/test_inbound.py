@@ -126,4 +126,15 @@ def test_admission_is_by_the_group_of_the_peers_address() -> None:
     assert admits(v4("198.51.100.225"))
     assert not admits(v4("198.51.100.130"))
     assert not admits(v4("198.51.100.200"))
-    assert not admits(v4("192.0.2.77"))
+
+
+def test_unlisted_gateway_may_speak_for_a_listed_client_but_not_for_itself() -> None:
+    unlisted = v4("192.0.2.77")
+    script = Script(answers=(found(unlisted, delegation()), found(BEHIND, delegation(PEER_KEY, unlisted))))
+    assert script.ike.admits(unlisted)
+    judged = script.claim(HostPair(OURS, BEHIND), unlisted)
+    assert judged is not None
+    assert (judged.keys, judged.refusal) == ((PEER_KEY,), None)
+    judged = script.claim(HostPair(OURS, unlisted), unlisted)
+    assert judged is not None
+    assert judged.refusal is Reason.NOT_ADMITTED

@@ -1,5 +1,6 @@
 """Messages, whole, cut and mutated; scapy reads ours as a second opinion."""
 
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -20,10 +21,25 @@ from oe.ike.message import (
     open_sealed,
     seal,
 )
-from oe.ike.payloads import KePayload, NoncePayload, NotifyPayload, Payload, UnknownPayload, VendorPayload
+from oe.ike.payloads import (
+    AuthPayload,
+    DeletePayload,
+    IdPayload,
+    KePayload,
+    NoncePayload,
+    NotifyPayload,
+    Payload,
+    Proposal,
+    SaPayload,
+    TrafficSelector,
+    Transform,
+    TsPayload,
+    UnknownPayload,
+    VendorPayload,
+)
 from oe.ike.proposals import offer_esp, offer_ike
-from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, PayloadType
-from oe.model import Secret
+from oe.ike.registry import AuthMethod, ExchangeType, KeyExchangeId, NotifyType, PayloadType, ProtocolId, TransformType
+from oe.model import Identity, Secret
 from tests.ike.strategies import chains, headers
 
 KEY = Secret(bytes(range(36)))
@@ -256,3 +272,47 @@ def test_scapy_finds_the_encrypted_payload() -> None:
     assert header.next_payload == PayloadType.SK
     assert encrypted.next_payload == PayloadType.SA
     assert encrypted.load == header.original[HEADER_OCTETS + 4 :]
+
+
+def test_scapy_reads_our_authentication_payloads() -> None:
+    host = ip_address("192.0.2.1")
+    chain = (
+        IdPayload.of(PayloadType.ID_I, Identity.of(host)),
+        AuthPayload(AuthMethod.DIGITAL_SIGNATURE, b"signature"),
+        offer_esp(0xC0FFEE),
+        TsPayload(PayloadType.TS_I, (TrafficSelector.of(host),)),
+        TsPayload(PayloadType.TS_R, (TrafficSelector.of(ip_address("2001:db8::1")),)),
+        DeletePayload(ProtocolId.ESP, (0xC0FFEE, 0xC0FFEF)),
+    )
+    _, identity, auth, sa, ts_i, ts_r, delete = scapy_layers(encode_message(HEADER, chain))
+    assert (identity.IDtype, identity.ID) == (1, "192.0.2.1")
+    assert (auth.auth_type, auth.load) == (14, b"signature")
+    assert (sa.prop.proto, sa.prop.SPIsize, sa.prop.SPI, sa.prop.trans_nb) == (3, 4, b"\0\xc0\xff\xee", 4)
+    (v4,), (v6,) = ts_i.traffic_selector, ts_r.traffic_selector
+    assert (v4.TS_type, v4.start_port, v4.end_port) == (7, 0, 65535)
+    assert (v4.starting_address_v4, v4.ending_address_v4) == ("192.0.2.1", "192.0.2.1")
+    assert (v6.TS_type, v6.starting_address_v6, v6.ending_address_v6) == (8, "2001:db8::1", "2001:db8::1")
+    assert (delete.proto, delete.SPIsize, delete.SPInum) == (3, 4, 2)
+
+
+def test_we_read_what_scapy_writes() -> None:
+    ikev2 = pytest.importorskip("scapy.contrib.ikev2")
+    transforms = ikev2.IKEv2_Transform(transform_type=1, transform_id=20, key_length=256) / ikev2.IKEv2_Transform(
+        transform_type=2, transform_id=7
+    )
+    octets = bytes(
+        ikev2.IKEv2(init_SPI=b"initiatr", exch_type=34, flags="Initiator")
+        / ikev2.IKEv2_SA(prop=ikev2.IKEv2_Proposal(proposal=1, proto=1, trans_nb=2, trans=transforms))
+        / ikev2.IKEv2_KE(group=31, ke=bytes(32))
+        / ikev2.IKEv2_Nonce(nonce=bytes(32))
+        / ikev2.IKEv2_Notify(type=16390, notify=b"cookie")
+    )
+    message = decode_message(octets)
+    assert message.header == Header(int.from_bytes(b"initiatr", "big"), 0, ExchangeType.IKE_SA_INIT, False, True, 0)
+    chosen = (Transform(TransformType.ENCRYPTION, 20, 256), Transform(TransformType.PRF, 7))
+    assert message.payloads == (
+        SaPayload((Proposal(1, ProtocolId.IKE, b"", chosen),)),
+        KePayload(KeyExchangeId.CURVE25519, bytes(32)),
+        NoncePayload(bytes(32)),
+        NotifyPayload(NotifyType.COOKIE, b"cookie"),
+    )

@@ -82,6 +82,8 @@ def test_legal_messages(
         (AUTHENTICATE, False, True, (ID_I, AUTH, AUTH), "2 AUTH"),
         (AUTHENTICATE, True, True, (AUTH, SA, TS_I, TS_R), "0 ID_R"),
         (AUTHENTICATE, True, True, (ID_R, SA, TS_I, TS_R), "0 AUTH"),
+        (AUTHENTICATE, True, True, (COOKIE,), "0 ID_R"),
+        (AUTHENTICATE, False, True, (REFUSED,), "0 ID_I"),
         (CREATE, False, True, (SA, NONCE, TS_I), "some but not all of TS_I, TS_R"),
         (CREATE, False, True, (NONCE,), "0 SA"),
         (INFORM, False, False, (), "INFORMATIONAL request in clear"),

@@ -174,8 +174,12 @@ class Catcher:
     def turn(self) -> None:
         """Let the loop do all that is ready."""
         for _ in range(3):
-            self._loop.call_soon(self._loop.stop)
-            self._loop.run_forever()
+            self.single_turn()
+
+    def single_turn(self) -> None:
+        """One round of the event loop."""
+        self._loop.call_soon(self._loop.stop)
+        self._loop.run_forever()
 
     def catch(self, count: int) -> list[HeldPacket]:
         """The next packets, at least `count` of them."""
