@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from oe.gateway.candidates import Candidate
 from oe.gateway.context import Context
 from oe.gateway.decisions import Decisions
 from oe.gateway.liveness import Liveness
@@ -18,7 +19,7 @@ from oe.messages import (
     ReadCounters,
     RemoveChild,
 )
-from oe.model import Directions, HostPair, PairState, Reason
+from oe.model import ChildSa, Directions, HostPair, KeyAnswer, PairState, Reason, RecordKind
 from oe.policy.flow import FlowEvent
 
 
@@ -132,6 +133,20 @@ class Children:
         self._context.reasons[pair.reason] += 1
         self._decisions.protect(pair, ready.child.lifetime, now)
         self._count_later(now)
+        if not initiated:
+            self._learn_evidence(pair.pair, ready.child, now)
+
+    def _learn_evidence(self, key: HostPair, child: ChildSa, now: float) -> None:
+        """What DNS says of a pair that the peer brought: for people. The answer was judged already and is cached."""
+
+        def learnt(answer: KeyAnswer, _now: float) -> None:
+            pair = self._decisions.find(key)
+            if pair is not None and pair.protecting is child:
+                kind = next((one.kind for one in answer.delegations), RecordKind.IPSECKEY)
+                pair.grade = answer.grade
+                pair.candidate = Candidate(child.remote, (), answer.grade, kind)
+
+        self._context.look_up(key.destination, now + self._context.settings.setup_budget, learnt)
 
     def _discard(self, pair: Pair, child: int) -> None:
         pair.children.pop(child, None)

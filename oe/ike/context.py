@@ -100,9 +100,10 @@ class Context:
         sa.peer_identity = identity
         self._by_identity.setdefault(identity, {})[sa] = None
 
-    def with_identity(self, identity: Identity) -> list[IkeSa]:
-        """All IKE SAs with a peer that has proved, or is expected to have, this identity, oldest first."""
-        return list(self._by_identity.get(identity, ()))
+    def with_identities(self, own: Address, peer: Identity) -> list[IkeSa]:
+        """All IKE SAs between our address `own`, which is our identity, and a peer that has proved, or is expected
+        to have, the identity `peer`, oldest first."""
+        return [sa for sa in self._by_identity.get(peer, ()) if sa.local.address == own]
 
     def no_longer_half_open(self, sa: IkeSa) -> None:
         """The peer behind `sa` is authenticated, or `sa` is gone: its place in the budget is free."""

@@ -132,10 +132,7 @@ def _tell(run: Run, seconds: float, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(document(run, seconds)))
     else:
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 200  # nothing is folded that somebody might search for
-        show(run, seconds, console)
+        show(run, seconds)
     sys.stdout.flush()
 
 

@@ -1,6 +1,6 @@
 """What the lab tells: a table for people, a document for programs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from oe.lab.flows import Result, Run
 from oe.lab.outcome import Outcome
+from oe.model import Group
 
 _STYLES: Mapping[Outcome, str] = {
     Outcome.ENCRYPTED: "green",
@@ -16,12 +17,14 @@ _STYLES: Mapping[Outcome, str] = {
     Outcome.IN_CLEAR: "yellow",
     Outcome.MIXED: "bold red",
 }
-_RIGHT = frozenset({"delay ms", "lost", "user space"})
-_COLUMNS = ("", "flow", "group", "expected", "observed", "wire", "delay ms", "lost", "user space", "why")
+_RIGHT = frozenset({"delay ms", "lost", "queued"})
+_COLUMNS = ("", "flow", "group", "expected", "observed", "wire", "delay ms", "lost", "queued", "why")
+_WIDE = 200
+"""Columns when the output is no terminal: nothing is cut off that somebody might search for."""
 
 
 def document(run: Run, seconds: float) -> dict[str, Any]:
-    """Everything as plain JSON values; delays in milliseconds."""
+    """Everything as plain JSON values; delays in milliseconds, `queued` counts packets that came to user space."""
     return {
         "ok": run.ok,
         "backend": run.backend,
@@ -45,7 +48,7 @@ def _plain(result: Result) -> dict[str, Any]:
         "packets": {"esp": wire.esp, "clear": wire.clear, "ike": wire.ike},
         "delay_ms": _ms(result.delay),
         "lost": result.lost,
-        "user_space": result.queued,
+        "queued": result.queued,
         "reason": result.reason,
         "grade": result.grade,
         "ok": result.ok,
@@ -53,22 +56,51 @@ def _plain(result: Result) -> dict[str, Any]:
     }
 
 
-def show(run: Run, seconds: float, console: Console) -> None:
-    """Print the table, what is wrong, and one line that sums it up."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in _COLUMNS:
-        table.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=True)
-    for result in run.results:
-        table.add_row(*_cells(result))
-    console.print(table)
+def show(run: Run, seconds: float) -> None:
+    """Print the table, the grid of groups against groups, what is wrong, and one line that sums it up."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(_table([result for result in run.results if result.row.far_group is None]))
+    pairs = {(result.row.group, result.row.far_group): result for result in run.results if result.row.far_group}
+    if pairs:
+        console.print("\nThe first flow when both publish a key: the sender's group for the other side, downwards;")
+        console.print("the other side's for the sender, across.")
+        console.print(_grid(pairs))
     for result in run.results:
         for complaint in result.complaints:
             console.print(Text(f"✗ {result.row.name} ({_groups(result)}): {complaint}", style="red"))
     good = sum(result.ok for result in run.results)
     console.print(
-        f"{good} of {len(run.results)} rows as expected; back end {run.backend}; "
+        f"\n{good} of {len(run.results)} flows as expected; back end {run.backend}; "
         f"DNS answers a new name in {1000 * run.dns_delay:.1f} ms; {seconds:.1f} s in all"
     )
+
+
+def _table(results: Iterable[Result]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in _COLUMNS:
+        table.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=True)
+    for result in results:
+        table.add_row(*_cells(result))
+    return table
+
+
+def _grid(pairs: Mapping[tuple[Group | None, Group | None], Result]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", style="bold", no_wrap=True)
+    for far in Group:
+        table.add_column(far, no_wrap=True)
+    for near in Group:
+        table.add_row(near, *(_verdict(pairs.get((near, far))) for far in Group))
+    return table
+
+
+def _verdict(result: Result | None) -> Text:
+    if result is None:
+        return Text("")
+    mark = "" if result.ok else "✗ "
+    return Text(mark + result.outcome, style=_STYLES.get(result.outcome, "") if result.ok else "bold red")
 
 
 def _cells(result: Result) -> list[Text]:

@@ -6,9 +6,11 @@ interval map per family, so that the kernel chooses what `policy` chose. The low
 dead daemon, a tunnel that is gone, no clear packet to or from those nets passes it.
 
     output ─────► exempt? ─► classify ─► decided? ──► accept │ shield-… │ refuse
-    prerouting ─► from a net we serve? ┘ └► groups4/6 ─► accept │ trap-closed │ trap-open │ refuse-unicast
-               └► from a closed net, to us or a client, outside a tunnel? ─► count and drop
-    postrouting ► to a closed net, from us or a client, outside a tunnel? ─► count and drop
+    prerouting ─► from a client? ─┘ └► groups4/6 ─► accept │ trap-closed │ trap-open │ refuse-unicast
+
+    input ──────► from a closed net, outside a tunnel? ──────────────────────► count and drop
+    forward ────► the same, to a client? ────────────────────────────────────► count and drop
+    postrouting ► to a closed net, outside a tunnel, from us or a client? ───► count and drop
 
 Sets and maps hold everything that a reload may change; the rules themselves depend on the machine only.
 """
@@ -272,12 +274,14 @@ def _floor_chains(spec: TrapSpec) -> Iterable[str]:
             "udp dport { 500, 4500 } return",
             f"{_NEIGHBOURS} return",
             *_ERRORS_ABOUT_ESP,
+            "fib daddr type { broadcast, multicast, anycast } return",
+            "ip daddr 224.0.0.0/4 return",
+            "ip6 daddr ff00::/8 return",
             "ip daddr . ip saddr . meta l4proto . th dport . th sport @asked4 return",
             "ip6 daddr . ip6 saddr . meta l4proto . th dport . th sport @asked6 return",
-            f"fib daddr type local goto drop-{counter}",
-            f"ip daddr @served4 goto drop-{counter}",
-            f"ip6 daddr @served6 goto drop-{counter}",
+            f"goto drop-{counter}",
         )
+    yield _chain("to-client", *_closed_nets("saddr", "from"))
 
 
 def _trap_chains(spec: TrapSpec, kernel: Kernel) -> Iterable[str]:
@@ -315,6 +319,7 @@ def _trap_chains(spec: TrapSpec, kernel: Kernel) -> Iterable[str]:
 
 
 def _hooks(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
+    out_of_tunnel = f'iifname "{spec.tunnel.interface}" accept' if spec.tunnel else "meta ipsec exists accept"
     if not floor_only:
         yield _chain(
             "output",
@@ -324,27 +329,41 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
             "jump exempt",
             "goto classify",
         )
-    # What a client of ours sends is the unprotected side of the gateway: it is trapped, not suspected.
-    served = "accept" if floor_only else "goto from-served"
+        yield _chain(
+            "prerouting",
+            "type filter hook prerouting priority mangle; policy accept;",
+            "iif lo accept",
+            out_of_tunnel,
+            "ip saddr @served4 goto from-served",
+            "ip6 saddr @served6 goto from-served",
+        )
+    # Not in prerouting: there the later fragments of IKE and ESP-in-UDP have no port to be known by. And what a client
+    # of ours sends is the unprotected side of the gateway: it is trapped, not suspected.
+    guards = (out_of_tunnel, "ip saddr @served4 accept", "ip6 saddr @served6 accept")
     yield _chain(
-        "prerouting",
-        "type filter hook prerouting priority mangle; policy accept;",
+        "input",
+        "type filter hook input priority mangle; policy accept;",
         "iif lo accept",
-        f'iifname "{spec.tunnel.interface}" accept' if spec.tunnel else "meta ipsec exists accept",
-        f"ip saddr @served4 {served}",
-        f"ip6 saddr @served6 {served}",
-        *_to_closed_nets("saddr", "from"),
+        *guards,
+        *_closed_nets("saddr", "from"),
+    )
+    yield _chain(
+        "forward",
+        "type filter hook forward priority mangle; policy accept;",
+        *guards,
+        "ip daddr @served4 goto to-client",
+        "ip6 daddr @served6 goto to-client",
     )
     yield _chain(
         "postrouting",
         "type filter hook postrouting priority mangle; policy accept;",
         "oif lo accept",
         *_clamps(spec.tunnel),
-        *_to_closed_nets("daddr", "to"),
+        *_closed_nets("daddr", "to"),
     )
 
 
-def _to_closed_nets(field: str, direction: str) -> Iterable[str]:
+def _closed_nets(field: str, direction: str) -> Iterable[str]:
     for group, (protocol, version) in product(("private", "block"), _FAMILIES):
         yield f"{protocol} {field} @{group}{version} jump {direction}-{group}"
 

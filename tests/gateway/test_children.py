@@ -18,7 +18,17 @@ from oe.messages import (
     StopAsked,
     Undecide,
 )
-from oe.model import ChildCounters, Directions, HostPair, PairState, Reason, SocketAddress, Verdict
+from oe.model import (
+    ChildCounters,
+    Directions,
+    Grade,
+    HostPair,
+    PairState,
+    Reason,
+    RecordKind,
+    SocketAddress,
+    Verdict,
+)
 from tests.gateway.script import OURS, PEER, PEER_KEY, PRIVATE_PEER, Script, actions, child
 
 PAIR = HostPair(OURS, PEER)
@@ -48,6 +58,7 @@ def test_responder_answers_between_the_inbound_and_the_outbound_half() -> None:
     status = script.status()
     assert status is not None
     assert (status.state, status.reason) == (PairState.PROTECTED, Reason.PROTECTED_AS_RESPONDER)
+    assert (status.peer, status.grade, status.key_source) == (PEER, Grade.SECURE, RecordKind.IPSECKEY)
 
 
 def test_peer_that_comes_first_frees_what_we_hold_and_our_attempt_is_dropped() -> None:

@@ -152,10 +152,10 @@ class Puppet:
 
     # --- as responder ---
 
-    def answer_init(self, *, hashes: bool = True) -> bytes:
-        """Our answer to the host's IKE_SA_INIT request that waits; keys are there afterwards."""
+    def answer_init(self, request_octets: bytes | None = None, *, hashes: bool = True) -> bytes:
+        """Our answer to an IKE_SA_INIT request of the host, or to the one that waits; keys are there afterwards."""
         self.is_initiator = False
-        self.host_init = self.heard()[-1]
+        self.host_init = request_octets or self.heard()[-1]
         request = decode_message(self.host_init)
         self.host_spi = request.header.initiator_spi
         offered, key = find(request.payloads, SaPayload), find(request.payloads, KePayload)

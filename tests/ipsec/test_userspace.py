@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
@@ -19,6 +18,7 @@ from tests.ipsec import traffic
 from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, THEIRS, child, mirrored
 from tests.ipsec.ends import ADDRESSES, Ends, Hosts, Watch, exchange_datagram, exchange_everything, with_ends
 from tests.ipsec.netns import Namespace
+from tests.ipsec.standing import StandingLoop, ignore
 
 pytestmark = pytest.mark.netns
 
@@ -175,37 +175,12 @@ def test_shortage_of_sequence_numbers_is_reported(hosts: Hosts, monkeypatch: pyt
     with_ends(hosts, UserspaceBackend, scenario)
 
 
-class StandingLoop:
-    """A loop that nobody runs: time is a number, readers and timers are kept."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.readers: dict[int, Callable[[], object]] = {}
-
-    def time(self) -> float:
-        return self.now
-
-    def call_at(self, when: float, callback: Callable[[], object], /) -> "StandingLoop":
-        return self
-
-    def call_soon(self, callback: Callable[[], object], /) -> "StandingLoop":
-        return self
-
-    def cancel(self) -> None: ...
-
-    def add_reader(self, fd: int, callback: Callable[[], object], /) -> None:
-        self.readers[fd] = callback
-
-    def remove_reader(self, fd: int, /) -> bool:
-        return self.readers.pop(fd, None) is not None
-
-
 def test_what_cannot_be_carried_is_refused_and_changes_nothing(host: Namespace) -> None:
-    host.sh(f"ip addr add {OURS}/24 dev lo")
+    host.sh(f"ip addr add {OURS}/32 dev lo")
     loop = StandingLoop()
     with host.entered():
         backend = UserspaceBackend()
-        backend.start(loop, lambda _event: None)
+        backend.start(loop, ignore)
         for unfit, number in (
             (child(mode=Mode.TRANSPORT), errno.EOPNOTSUPP),
             (replace(child(), encapsulation=Encapsulation(4500, 4500)), errno.EOPNOTSUPP),
@@ -231,7 +206,7 @@ def test_reserved_spis_are_free_legal_and_kept_for_a_while(host: Namespace) -> N
     loop = StandingLoop()
     with host.entered():
         backend = UserspaceBackend(entropy=lambda count: numbers.pop(0).to_bytes(count, "big"))
-        backend.start(loop, lambda _event: None)
+        backend.start(loop, ignore)
         assert backend.reserve_spi(OURS, THEIRS) == 256
         assert backend.reserve_spi(OURS, THEIRS) == 300
         loop.now += 31
@@ -245,5 +220,5 @@ def test_the_device_has_one_owner(host: Namespace) -> None:
         assert (backend.tunnel_interface, backend.name) == ("oe0", BackendName.USERSPACE)
         with pytest.raises(MachineLacks, match="oe0"):
             UserspaceBackend()
-        backend.start(StandingLoop(), lambda _event: None)
+        backend.start(StandingLoop(), ignore)
         backend.close()

@@ -44,6 +44,9 @@ class Network:
         for name in self._names.values():
             run("ip", "netns", "add", name)
             run("ip", "-n", name, "link", "set", "lo", "up")
+        for role in self._names:
+            with self.inside(role):
+                run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
         self._link(CLIENT, GATEWAY, 1)
         self._link(PEER, GATEWAY, 2)
         self.ip(CLIENT, "route add default via 10.1.0.1", "-6 route add default via fd01::1")

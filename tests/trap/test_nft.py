@@ -284,6 +284,7 @@ def test_neighbour_discovery_multicast_and_broadcast_are_exempt(
             sender.sendto(b"broadcast", ("10.2.0.255", PORT))
             assert hear(listening) == b"broadcast"
             with network.inside(PEER), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as group:
+                group.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 group.bind(("224.0.0.1", PORT))
                 sender.sendto(b"multicast", ("224.0.0.1", PORT))
                 assert hear(group) == b"multicast"
@@ -292,7 +293,7 @@ def test_neighbour_discovery_multicast_and_broadcast_are_exempt(
 
 
 def test_our_resolver_may_ask_and_gets_its_answer_and_nothing_else_comes_by_that_door(
-    network: Network, table: NftTable, catcher: Catcher, listener: socket.socket
+    network: Network, table: NftTable, catcher: Catcher
 ) -> None:
     spec = replace(SPEC, resolvers=(SocketAddress(ip_address(PRIVATE), PORT),), resolver_uids=(4711,))
     with network.inside(GATEWAY):
@@ -332,6 +333,7 @@ def _send_from(network: Network, source: str, destination: str, *, port: int = P
         socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_DGRAM) as one,
     ):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND: the peer's nets are routes, not addresses
         one.bind((source, source_port))
         one.sendto(source.encode(), (destination, port))
 

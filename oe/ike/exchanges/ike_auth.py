@@ -172,7 +172,8 @@ class AuthInitiator:
             return None
         self.offer = offer_esp(self.spi)
         # Crossed initiations: whoever knows of another IKE SA with this peer, begun or standing, does not claim it.
-        alone = self.ctx.with_identity(self.negotiation.peer_identity) == [self.sa]
+        others = self.ctx.with_identities(self.sa.local.address, self.negotiation.peer_identity)
+        alone = others == [self.sa]
         contact = (NotifyPayload(NotifyType.INITIAL_CONTACT),) if alone else ()
         both = selectors(self.negotiation.pair, we_initiate=True)
         return (self.identity, *contact, self.auth, self.offer, *both)

@@ -207,10 +207,10 @@ class AuthResponder:
             self._replace_others()
 
     def _replace_others(self) -> None:
-        """INITIAL_CONTACT: the peer knows of no other IKE SA with us (RFC 7296 2.4).
+        """INITIAL_CONTACT: the peer knows of no other IKE SA between these two identities (RFC 7296 2.4).
 
         One that was established only after this one began is younger than the peer's memory loss: it crossed ours.
         """
-        for other in self.ctx.with_identity(self.claimed):
+        for other in self.ctx.with_identities(self.sa.local.address, self.claimed):
             if other is not self.sa and other.established is not None and other.established < self.sa.created:
                 drop(self.ctx, other, Reason.REPLACED_BY_PEER)

@@ -1,0 +1,201 @@
+"""The gates on a datagram's way in: what is let through, and under which name the rest is counted."""
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oe.ike.message import Header, decode_message, encode_message
+from oe.ike.payloads import NotifyPayload, UnknownPayload, find_notify
+from oe.ike.registry import ExchangeType, NotifyType, PayloadType
+from oe.ike.settings import IkeSettings
+from oe.ike.states import State
+from oe.messages import DatagramReceived
+from oe.model import Reason
+from tests.ike.puppet import AUTH, INIT, Puppet, played
+from tests.ike.world import World
+
+INFORMATIONAL = ExchangeType.INFORMATIONAL
+
+
+def stray(exchange: ExchangeType = INFORMATIONAL, *, is_response: bool = False, version: int = 0x20) -> bytes:
+    head = Header(0x1111, 0x2222, exchange, is_response, True, 7, version)
+    return encode_message(head, ())
+
+
+def test_a_request_of_an_unknown_ike_sa_is_answered_in_clear() -> None:
+    _, host, puppet = played()
+    (octets,) = puppet.send(stray())
+    answer = decode_message(octets)
+    assert answer.header == Header(0x1111, 0x2222, INFORMATIONAL, True, False, 7)
+    assert find_notify(answer.payloads, NotifyType.INVALID_IKE_SPI) is not None
+    assert host.rejected == {Reason.UNKNOWN_IKE_SPI: 1}
+
+
+def test_a_response_of_an_unknown_ike_sa_is_not() -> None:
+    _, host, puppet = played()
+    assert not puppet.send(stray(is_response=True))
+    assert not puppet.send(stray(INIT, is_response=True))
+    assert host.rejected == {Reason.UNKNOWN_IKE_SPI: 2}
+
+
+def test_such_answers_have_a_bound() -> None:
+    world = World()
+    host = world.host("192.0.2.1", settings=IkeSettings(stray_answers_per_second=2.0))
+    puppet = Puppet(host)
+    assert [len(puppet.send(stray())) for _ in range(4)] == [1, 1, 0, 0]
+    world.run(1.0)
+    assert len(puppet.send(stray())) == 1
+
+
+def test_whoever_is_not_admitted_gets_no_answer_at_all() -> None:
+    world, host, puppet = played()
+    world.not_admitted.add(puppet.socket.address)
+    assert not puppet.send(stray())
+    assert not puppet.send(stray(version=0x30))
+    assert host.rejected == {Reason.UNKNOWN_IKE_SPI: 1, Reason.INVALID_MAJOR_VERSION: 1}
+
+
+def test_ikev1_is_counted_and_a_later_version_is_told_ours() -> None:
+    _, host, puppet = played()
+    assert not puppet.send(stray(ExchangeType(2), version=0x10))
+    (octets,) = puppet.send(stray(INIT, version=0x30))
+    answer = decode_message(octets)
+    assert answer.header.major_version == 2
+    assert find_notify(answer.payloads, NotifyType.INVALID_MAJOR_VERSION) is not None
+    assert not puppet.send(stray(version=0x30, is_response=True))
+    assert host.rejected == {Reason.INVALID_MAJOR_VERSION: 3}
+
+
+def test_message_ids_out_of_sequence() -> None:
+    _, host, puppet = played()
+    puppet.establish()
+    assert puppet.request(INFORMATIONAL, 3) is None
+    assert puppet.request(INFORMATIONAL, 0) is None
+    assert host.rejected == {Reason.INVALID_MESSAGE_ID: 2}
+    assert puppet.request(INFORMATIONAL, 2) == ()
+
+
+def test_a_changed_octet_anywhere_is_noticed() -> None:
+    _, host, puppet = played()
+    puppet.establish()
+    good = puppet.sealed(INFORMATIONAL, 2, ())
+    for at in range(len(good)):
+        changed = bytearray(good)
+        changed[at] ^= 1
+        host.feed(DatagramReceived(host.socket, puppet.socket, bytes(changed)))
+    assert not [octets for octets in puppet.heard() if decode_message(octets).sealed is not None]
+    assert host.rejected[Reason.INTEGRITY_CHECK_FAILED] >= 8 + 16
+    assert host.states == [State.ESTABLISHED]
+    assert puppet.send(good)
+
+
+def test_a_protected_exchange_in_clear_is_not_looked_into() -> None:
+    _, host, puppet = played()
+    puppet.establish()
+    head = puppet.header(INFORMATIONAL, 2, is_response=False)
+    assert not puppet.send(encode_message(head, (NotifyPayload(NotifyType.AUTHENTICATION_FAILED),)))
+    assert host.rejected == {Reason.UNEXPECTED_MESSAGE: 1}
+    assert host.states == [State.ESTABLISHED]
+
+
+def test_garbage_that_the_peer_itself_sealed_is_answered() -> None:
+    _, host, puppet = played()
+    puppet.establish()
+    odd = UnknownPayload(PayloadType.DELETE, False, b"?")
+    assert puppet.request(INFORMATIONAL, 2, odd) == (NotifyPayload(NotifyType.INVALID_SYNTAX),)
+    assert host.rejected == {Reason.INVALID_SYNTAX: 1}
+    assert host.states == [State.ESTABLISHED]
+
+
+def test_a_response_that_makes_no_sense_ends_its_exchange() -> None:
+    _, host, puppet = played()
+    puppet.establish()
+    host.check_all()
+    odd = UnknownPayload(PayloadType(200), True, b"?")
+    puppet.respond(INFORMATIONAL, 0, odd)
+    assert host.rejected == {Reason.UNSUPPORTED_CRITICAL_PAYLOAD: 1}
+    assert host.states == [State.ESTABLISHED]
+    host.check_all()
+    assert len(puppet.heard()) == 1
+
+
+def test_our_own_messages_sent_back_are_not_for_us() -> None:
+    world = World()
+    one, other = world.pair()
+    one.negotiate(other)
+    world.run(1.0)
+    for datagram in tuple(one.sent):
+        one.feed(DatagramReceived(one.socket, other.socket, datagram.data))
+    assert one.rejected[Reason.UNKNOWN_IKE_SPI] == 1
+    assert one.states[0] is State.ESTABLISHED
+
+
+def test_an_unknown_critical_payload_in_ike_sa_init_is_named() -> None:
+    _, host, puppet = played()
+    (octets,) = puppet.send(puppet.init_request(UnknownPayload(PayloadType(200), True, b"")))
+    notify = find_notify(decode_message(octets).payloads, NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD)
+    assert notify is not None
+    assert notify.data == b"\xc8"
+    assert host.rejected == {Reason.UNSUPPORTED_CRITICAL_PAYLOAD: 1}
+    assert not host.states
+
+
+# --- anything at all ---
+
+octets = st.binary(max_size=120)
+headers = st.builds(
+    Header,
+    st.sampled_from([0, 0x1111, 0xAAAA00000000000A]),
+    st.sampled_from([0, 0x2222]),
+    st.integers(30, 50).map(ExchangeType),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 3),
+    st.sampled_from([0x10, 0x20, 0x21, 0x30]),
+)
+
+
+@given(st.lists(octets | st.builds(lambda head, kind, rest: head.encode(kind, 28 + len(rest)) + rest,
+                                   headers, st.integers(0, 60), octets), max_size=5))  # fmt: skip
+def test_garbage_is_counted_and_raises_nothing(datagrams: list[bytes]) -> None:
+    _, host, puppet = played()
+    for data in datagrams:
+        host.feed(DatagramReceived(host.socket, puppet.socket, data))
+    assert sum(host.rejected.values()) == len(datagrams)
+    assert not host.states
+    assert not host.notes
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@given(st.data())
+def test_damaged_handshakes_raise_nothing(data: st.DataObject) -> None:
+    """Each message of a handshake arrives damaged before it arrives whole: the handshake goes on all the same."""
+    world = World()
+    one, other = world.pair()
+    one.negotiate(other)
+    for _ in range(4):
+        sender = one if len(one.sent) > len(other.sent) else other
+        receiver = other if sender is one else one
+        sound = sender.sent[-1].data
+        damaged = bytearray(sound)
+        for at in data.draw(st.lists(st.integers(0, len(sound) - 1), max_size=3)):
+            damaged[at] = data.draw(st.integers(0, 255))
+        size = data.draw(st.integers(0, len(sound)))
+        # SPIs stay: what begins another IKE SA is another test's.
+        head = sound[:16]
+        for octets in (head + bytes(damaged)[16:], sound[:size]):
+            if octets != sound and (decode_message(sound).header.exchange is AUTH or receiver is one):
+                receiver.feed(DatagramReceived(receiver.socket, sender.socket, octets))
+        world.run(0.0105)
+    world.run(3.0)
+    assert not one.notes + other.notes
+
+
+def test_requests_in_every_state_of_the_other_end() -> None:
+    """A protected request of whatever exchange, at any time, is heard or counted and never raises."""
+    for exchange in (AUTH, INFORMATIONAL, ExchangeType.CREATE_CHILD_SA, ExchangeType.IKE_INTERMEDIATE):
+        _, host, puppet = played()
+        puppet.begin()
+        puppet.request(exchange, 1)
+        puppet.request(exchange, 2)
+        assert not host.notes
+        assert sum(host.rejected.values()) >= 1

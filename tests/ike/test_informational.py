@@ -1,0 +1,210 @@
+"""INFORMATIONAL: Deletes in both directions, crossed ones, liveness."""
+
+import pytest
+
+from oe.ike.payloads import DeletePayload, NotifyPayload, Payload
+from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
+from oe.ike.settings import IkeSettings
+from oe.ike.states import State
+from oe.messages import CheckLiveness, CloseChild
+from oe.model import Reason
+from tests.ike.puppet import Puppet, played
+from tests.ike.world import Host, World, is_message
+
+INFORMATIONAL = ExchangeType.INFORMATIONAL
+
+
+def connected(settings: IkeSettings | None = None) -> tuple[World, Host, Host]:
+    world = World()
+    one, other = world.pair(settings=settings)
+    one.negotiate(other)
+    world.run(1.0)
+    assert len(one.kernel) == len(other.kernel) == 1
+    return world, one, other
+
+
+@pytest.mark.parametrize("closer", [0, 1])
+def test_closing_the_last_child_sa_ends_all_at_both_ends(closer: int) -> None:
+    world, *hosts = connected()
+    one, other = hosts[closer], hosts[1 - closer]
+    one.close(next(iter(one.kernel)))
+    assert one.states == [State.CLOSING]
+    world.run(0.5)
+    assert not one.closed
+    assert list(other.closed.values()) == [Reason.DELETED_BY_PEER]
+    assert not one.states
+    assert other.states == [State.LINGERING]
+    world.run(60.0)
+    assert not other.states
+    assert one.endpoint.deadline() is None
+    assert other.endpoint.deadline() is None
+
+
+def test_deletes_that_cross_end_everything_once() -> None:
+    world, one, other = connected()
+    for host in (one, other):
+        host.close(next(iter(host.kernel)))
+    world.run(60.0)
+    for host in (one, other):
+        assert not host.closed
+        assert not host.states
+        assert not host.notes
+
+
+def test_a_delete_that_nobody_answers_is_given_up() -> None:
+    world, one, _ = connected()
+    world.link.loss = 1.0
+    one.close(next(iter(one.kernel)))
+    world.run(one.settings.request_patience - 1)
+    assert one.states == [State.CLOSING]
+    world.run(2.0)
+    assert not one.states
+
+
+def test_an_unknown_child_is_nobodys() -> None:
+    world, one, _ = connected()
+    sent = len(one.sent)
+    one.feed(CloseChild(999, Reason.OPERATOR_FLUSH))
+    one.feed(CheckLiveness(999))
+    world.run(1.0)
+    assert len(one.sent) == sent
+
+
+# --- the peer's word, said by hand ---
+
+
+def established() -> tuple[World, Host, Puppet]:
+    world, host, puppet = played()
+    puppet.establish()
+    return world, host, puppet
+
+
+def test_an_empty_request_is_answered_empty() -> None:
+    _, host, puppet = established()
+    assert puppet.request(INFORMATIONAL, 2) == ()
+    assert puppet.request(INFORMATIONAL, 3) == ()
+    assert host.states == [State.ESTABLISHED]
+
+
+def test_a_repeated_request_gets_the_same_octets() -> None:
+    _, _, puppet = established()
+    request = puppet.sealed(INFORMATIONAL, 2, ())
+    first = puppet.send(request)
+    assert len(first) == 1
+    assert puppet.send(request) == first
+
+
+def test_deleting_the_child_sa_is_answered_with_its_other_half() -> None:
+    world, host, puppet = established()
+    (held,) = host.kernel.values()
+    answer = puppet.request(INFORMATIONAL, 2, DeletePayload(ProtocolId.ESP, (0x9999,)))
+    assert answer == (DeletePayload(ProtocolId.ESP, (held.child.inbound.spi,)),)
+    assert host.closed == {held.child.id: Reason.DELETED_BY_PEER}
+    # Without a Child SA it is of no use any more.
+    assert host.states == [State.ESTABLISHED]
+    world.run(host.settings.childless_lifetime + 0.1)
+    assert host.states == [State.CLOSING]
+    (goodbye,) = [octets for octets in puppet.heard()[:1]]
+    assert puppet.open(goodbye) == (DeletePayload(ProtocolId.IKE),)
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        (DeletePayload(ProtocolId.ESP, (0x1234,)),),
+        (DeletePayload(ProtocolId.AH, (0x9999,)),),
+        (NotifyPayload(NotifyType(40000)),),
+        (DeletePayload(ProtocolId.ESP, ()),),
+    ],
+)
+def test_what_means_nothing_here_is_answered_and_changes_nothing(payloads: tuple[Payload, ...]) -> None:
+    _, host, puppet = established()
+    assert puppet.request(INFORMATIONAL, 2, *payloads) == ()
+    assert not host.closed
+    assert host.states == [State.ESTABLISHED]
+
+
+def test_deleting_the_ike_sa_ends_its_child_sas_and_the_answer_is_kept() -> None:
+    world, host, puppet = established()
+    request = puppet.sealed(INFORMATIONAL, 2, (DeletePayload(ProtocolId.IKE),))
+    first = puppet.send(request)
+    assert puppet.open(first[0]) == ()
+    assert list(host.closed.values()) == [Reason.DELETED_BY_PEER]
+    assert puppet.send(request) == first
+    assert puppet.request(INFORMATIONAL, 3) is None
+    assert host.rejected[Reason.UNEXPECTED_MESSAGE] == 1
+    world.run(host.settings.linger + 0.1)
+    assert not host.states
+
+
+def test_a_peer_that_did_not_believe_our_signature() -> None:
+    _, host, puppet = established()
+    assert puppet.request(INFORMATIONAL, 2, NotifyPayload(NotifyType.AUTHENTICATION_FAILED)) == ()
+    assert list(host.closed.values()) == [Reason.WE_WERE_REFUSED]
+    assert host.states == [State.LINGERING]
+
+
+def test_a_delete_of_a_child_sa_whose_delete_is_under_way_names_it_not_again() -> None:
+    _, host, puppet = established()
+    (held,) = host.kernel.values()
+    host.close(held.child.id)
+    (goodbye,) = puppet.heard()
+    assert puppet.open(goodbye) == (DeletePayload(ProtocolId.IKE),)
+    assert puppet.request(INFORMATIONAL, 2, DeletePayload(ProtocolId.ESP, (0x9999,))) == ()
+    assert not host.closed
+    puppet.respond(INFORMATIONAL, 0)
+    assert not host.states
+
+
+# --- liveness ---
+
+
+def test_a_live_peer_answers_and_nothing_changes() -> None:
+    world, one, other = connected()
+    before = [len(one.sent), len(other.sent)]
+    one.check_all()
+    other.check_all()
+    world.run(1.0)
+    assert [len(one.sent), len(other.sent)] == [before[0] + 2, before[1] + 2]
+    assert one.states == other.states == [State.ESTABLISHED]
+
+
+def test_a_dead_peer_is_asked_some_times_and_then_given_up() -> None:
+    world, one, other = connected()
+    start = world.now
+    before = len(one.sent)
+    other.restart()
+    world.link.loss = 1.0
+    (child,) = one.kernel
+    one.check_all()
+    one.check_all()
+    while one.states:
+        world.run(0.1)
+    assert len(one.sent) - before == one.settings.liveness_tries
+    assert world.now - start == pytest.approx(0.5 * 15, abs=0.11)
+    assert one.closed == {child: Reason.LIVENESS_FAILED}
+    assert one.endpoint.deadline() is None
+
+
+def test_a_restarted_peer_says_that_it_knows_nothing_which_proves_nothing() -> None:
+    world, one, other = connected()
+    other.restart()
+    one.check_all()
+    world.run(0.2)
+    assert is_message(other.sent[-1], INFORMATIONAL, is_response=True)
+    assert one.rejected[Reason.UNAUTHENTICATED_NOTIFY] >= 1
+    assert one.states == [State.ESTABLISHED]
+    world.run(10.0)
+    assert not one.states
+
+
+def test_the_restarted_peer_comes_back_and_replaces_the_old_child_sa() -> None:
+    world, one, other = connected()
+    world.run(100.0)
+    other.restart()
+    (old,) = one.kernel
+    other.negotiate(one)
+    world.run(1.0)
+    assert one.closed == {old: Reason.REPLACED_BY_PEER}
+    assert len(one.kernel) == len(other.kernel) == 1
+    assert one.states == other.states == [State.ESTABLISHED]
