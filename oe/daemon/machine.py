@@ -17,6 +17,7 @@ from oe.model import Address, Interval
 from oe.policy.groups import PolicySet
 from oe.trap.ruleset import TrapSpec, Tunnel
 
+ROOT = 0
 _SCOPE_GLOBAL = 0
 _NOT_USABLE = 0x20 | 0x40 | 0x08
 """IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_F_DADFAILED: addresses that packets should not come from."""
@@ -89,19 +90,27 @@ def largest_inner(links: Iterable[int]) -> int:
     return (min(links, default=1500) - _OUTER) // 4 * 4 - 2
 
 
+def resolver_users(config: Config) -> set[int]:
+    """Uids of the resolvers on this machine: what they ask of the world must not wait for an answer of theirs.
+
+    `ROOT` is no resolver's own user: to let it pass would let every program of root pass.
+    """
+    owners = (resolver_owner(server) for server in config.dns.resolvers)
+    return {owner for owner in owners if owner is not None}
+
+
 def trap_spec(config: Config, policies: PolicySet, backend: Backend, mtus: Mapping[str, int]) -> TrapSpec:
     """The trap for this policy on this machine."""
     intervals: tuple[Interval, ...] = (*policies.intervals(4), *policies.intervals(6))
     closed, open_ = config.gateway.queues
     device = backend.tunnel_interface
-    owners = (resolver_owner(server) for server in config.dns.resolvers if server.address.is_loopback)
     return TrapSpec(
         intervals=intervals,
         queue_closed=closed,
         queue_open=open_,
         served=config.gateway.serve,
         resolvers=config.dns.resolvers,
-        resolver_uids=tuple(sorted({owner for owner in owners if owner is not None})),
+        resolver_uids=tuple(sorted(resolver_users(config) - {ROOT})),
         tunnel=_tunnel(device, mtus) if device is not None else None,
         max_decisions=max(config.gateway.max_pairs, 1024),
     )

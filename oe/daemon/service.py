@@ -20,7 +20,7 @@ import structlog
 from oe.config import Config
 from oe.control import ControlServer, Json, Refused
 from oe.daemon.hands import Hands, Tools
-from oe.daemon.machine import Network, choose_backend, look_around, own_addresses, trap_spec
+from oe.daemon.machine import ROOT, Network, choose_backend, look_around, own_addresses, resolver_users, trap_spec
 from oe.dnskeys.resolver import Resolver
 from oe.errors import OeError, ParseError
 from oe.gateway import Gateway, GatewaySettings, OwnSide
@@ -74,6 +74,7 @@ class Service:
     _backend: Backend
     _backend_found: Probe
     _hands: Hands
+    _resolver: Resolver
 
     def __init__(self, config: Config, policies: PolicyLoad, keys: KeyStore, network: Network) -> None:
         self._config = config
@@ -152,9 +153,11 @@ class Service:
         sockets = UdpSockets(self._feed, mark=MARK_EXEMPT, port=config.ike.port, nat_port=config.ike.nat_port)
         sockets.open(self._loop)
         stack.callback(sockets.close)
-        resolver = Resolver(list(config.dns.resolvers), MARK_EXEMPT, self._feed, self._loop.time)
+        resolver = self._resolver = Resolver(list(config.dns.resolvers), MARK_EXEMPT, self._feed, self._loop.time)
         resolver.start()
         stack.callback(resolver.close)
+        if ROOT in resolver_users(config):
+            self._log.warning("resolver-is-root", remedy="run it as a user of its own: its questions are trapped")
         # The trap before the back end, which at its start takes away the SAs of a run that crashed: their packets
         # must find the trap. At the end the other way round: decisions go before what they point to.
         stack.callback(self._backend.close)
@@ -245,12 +248,15 @@ class Service:
     def _flush(self, request: Json) -> Json:
         """`{"source": A, "destination": B}` forgets one pair, without them all."""
         if "source" not in request and "destination" not in request:
+            self._resolver.forget(None)
             self._feed(FlushAsked(None))
             return {}
         try:
             source, destination = ip_address(str(request.get("source"))), ip_address(str(request.get("destination")))
         except ValueError as error:
             raise Refused(f"a pair to flush is two addresses: {error}") from None
+        self._resolver.forget(source)
+        self._resolver.forget(destination)
         self._feed(FlushAsked(HostPair(source, destination)))
         return {}
 

@@ -17,8 +17,9 @@ from oe.model import Address, Grade, KeyAnswer, LookupOutcome, Reason, SocketAdd
 
 CACHE_SIZE = 65_536
 """Owners whose answers are kept."""
-MAX_UNDER_WAY = 128
-"""Lookups in progress at the same time; each holds two to a dozen sockets."""
+MAX_UNDER_WAY = 64
+"""Lookups in progress at the same time; each holds two to a dozen sockets. Their answers may all come in one turn of
+the event loop: this bounds how long that turn takes."""
 MAX_QUEUED = 4_096
 """Owners waiting for their lookup to begin; beyond, an owner fails at once."""
 

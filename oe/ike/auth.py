@@ -141,12 +141,6 @@ def _split(auth: AuthPayload) -> tuple[SignatureScheme, bytes] | None:
     return None if scheme is None else (scheme, reader.rest())
 
 
-def read_scheme(auth: AuthPayload) -> SignatureScheme | None:
-    """How the peer signed; None for a method or an algorithm that we do not know."""
-    found = _split(auth)
-    return found[0] if found else None
-
-
 def verify(auth: AuthPayload, keys: Sequence[PublicKey], octets: bytes) -> PublicKey | None:
     """The first of `keys` that made this AUTH over `octets`, or None. Raises nothing, whatever the peer sent.
 

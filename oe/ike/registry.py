@@ -22,11 +22,6 @@ class Registry(IntEnum):
         member._value_ = value
         return member
 
-    @property
-    def is_listed(self) -> bool:
-        """The table has a name for it."""
-        return self._name_ in type(self).__members__
-
 
 class ExchangeType(Registry):
     """Header field "Exchange Type", 8 bits (RFC 7296 3.1)."""

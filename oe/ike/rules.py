@@ -90,10 +90,12 @@ SHAPES: dict[tuple[ExchangeType, bool, bool], Shape] = {
     ),
     (ExchangeType.INFORMATIONAL, False, True): _shape(Rule(PayloadType.DELETE, 0, MANY)),
     (ExchangeType.INFORMATIONAL, True, True): _shape(Rule(PayloadType.DELETE, 0, MANY)),
-    # INVALID_IKE_SPI and its like come in clear when there is no IKE SA to protect them (1.5, 2.21.4).
-    (ExchangeType.INFORMATIONAL, True, False): _shape(),
 }
-"""What each kind of message may have; a kind that is not listed is not for us."""
+"""What each kind of message may have; a kind that is not listed is not for us.
+
+Notifies that come in clear because there is no IKE SA to protect them (RFC 7296 1.5, 2.21.4) are not listed: they
+prove nothing, whatever they hold.
+"""
 
 _KNOWN = frozenset(PayloadType)
 

@@ -59,7 +59,7 @@ def _decode_attributes(reader: Reader) -> tuple[int | None, bool]:
 
 
 # Peers send the same transforms with every negotiation; the octets alone decide the value.
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _decode_transforms(octets: bytes, count: int) -> tuple[Transform, ...]:
     reader = Reader(octets, "Proposal")
     transforms = []

@@ -17,7 +17,7 @@ from oe.lab.probes import Echoes
 from oe.lab.rows import Row
 from oe.lab.sightings import Sighting, Wire, sight, summarise
 from oe.lab.world import LabBroken, World
-from oe.model import Group
+from oe.model import Address, Group
 
 _PATIENCE = SETUP_BUDGET + 1.0
 """Seconds to wait for a first answer: by then every gateway has decided."""
@@ -115,18 +115,38 @@ async def _drive(world: World, row: Row) -> Driven:
     decider = HOST[row.decider]
     marker = token_hex(12)
     before = await _queued(world, decider)
+    ways = [(row.source, row.destination)] + [(row.destination, row.source)] * row.crossed
+    one, *other = await asyncio.gather(*(_probe(world, row, marker, *way) for way in ways))
+    echoes = _as_one(one, *other) if other else one
+    after = await _queued(world, decider)
+    queued = after - before if row.is_timed and before is not None and after is not None else None
+    return Driven(row, marker, echoes, queued, _pair(await world.status(decider), row))
+
+
+async def _probe(world: World, row: Row, marker: str, source: Address, destination: Address) -> Echoes:
     fields = {
         "protocol": row.protocol,
-        "source": str(row.source),
-        "destination": str(row.destination),
+        "source": str(source),
+        "destination": str(destination),
         "marker": marker,
         "count": row.count,
         "patience": _PATIENCE,
     }
-    echoes = Echoes(**await world.job(host_of(row.source), job="probe", **fields))
-    after = await _queued(world, decider)
-    queued = after - before if row.is_timed and before is not None and after is not None else None
-    return Driven(row, marker, echoes, queued, _pair(await world.status(decider), row))
+    return Echoes(**await world.job(host_of(source), job="probe", **fields))
+
+
+def _as_one(one: Echoes, other: Echoes) -> Echoes:
+    """Two flows at the same time, judged as one that is as bad as the worse of them."""
+    delays = [echoes.first_delay for echoes in (one, other) if echoes.first_delay is not None]
+    return Echoes(
+        one.sent + other.sent,
+        min(one.answered, other.answered),
+        one.lost + other.lost,
+        max(delays, default=None),
+        one.error or other.error,
+        min(one.started, other.started),
+        max(one.ended, other.ended),
+    )
 
 
 async def _queued(world: World, host: Host) -> int | None:

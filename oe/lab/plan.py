@@ -69,14 +69,15 @@ def alice(group: Group, version: int = 4) -> Address:
     return alice_net(group, version)[1]
 
 
-VICTIM = remote(Group.PRIVATE_OR_CLEAR, 8)
-"""An address of bob that publishes nothing; an unsigned record of somebody else points at it."""
-
 # Numbers in the remote nets. A row drives traffic between two addresses that no other row uses, so every first packet
 # is a first packet and every capture belongs to one row.
-BOB_TCP, BOB_UDP, BOB_ICMP, BOB_BURST, BOB_MATRIX, BOB_CLIENTS, BOB_TXT = range(1, 8)
+BOB_TCP, BOB_UDP, BOB_ICMP, BOB_BURST, BOB_MATRIX = range(1, 6)
+BOB_CLIENTS, BOB_TXT, BOB_VICTIM, BOB_BULK, BOB_CROSSED = range(6, 11)
 CAROL, CAROL_UDP, CAROL_ICMP, CAROL_CLIENTS, CAROL_FRESH = range(11, 16)
 DAVE, MALLORY, FRANK = range(21, 24)
+
+VICTIM = remote(Group.PRIVATE_OR_CLEAR, BOB_VICTIM)
+"""An address of bob that publishes nothing; an unsigned record of somebody else points at it."""
 
 _OPEN, _SECRET = Group.PRIVATE_OR_CLEAR, Group.PRIVATE
 
@@ -110,7 +111,7 @@ _ALICE_POLICIES[_SECRET] += (UNSIGNED_PRIVATE,)
 _OTHERS_POLICIES: dict[Group, tuple[Network, ...]] = {g: (alice_net(g), alice_net(g, 6)) for g in GROUPS}
 _OTHERS_POLICIES[_OPEN] += (CLIENTS,)
 
-_BOB_NUMBERS = {group: range(BOB_TCP, BOB_TXT + 1) for group in GROUPS}
+_BOB_NUMBERS = {group: (*range(BOB_TCP, BOB_TXT + 1), BOB_BULK, BOB_CROSSED) for group in GROUPS}
 
 HOSTS = (
     Host("dns", (RESOLVED_BY,)),

@@ -17,6 +17,8 @@ PORT = 7
 """Echo, TCP and UDP (RFC 862)."""
 _AGAIN = 0.3
 """Seconds to wait for the answer to any packet but the first."""
+_PIECE = 65_536
+"""Octets of a piece of `bulk`."""
 _TCP_TOTAL_RETRANS = 100
 """Offset of tcpi_total_retrans in struct tcp_info."""
 
@@ -26,7 +28,7 @@ class Probe:
     """What a flow shall be. `patience` is the time in seconds to wait for the first answer."""
 
     protocol: str
-    """tcp, udp, icmp or burst (UDP datagrams sent all at once)."""
+    """tcp, udp, icmp, bulk (TCP in large pieces), or burst (UDP datagrams sent all at once)."""
     source: str
     destination: str
     marker: str
@@ -90,7 +92,7 @@ def _payload(probe: Probe, number: int) -> bytes:
     return f"{probe.marker} {number:04d}".encode()
 
 
-def _tcp(probe: Probe, tally: _Tally) -> None:
+def _tcp(probe: Probe, tally: _Tally, repeat: int = 1) -> None:
     with _socket(probe, socket.SOCK_STREAM) as stream:
         started = time.monotonic()
         tally.sent = 1
@@ -99,9 +101,9 @@ def _tcp(probe: Probe, tally: _Tally) -> None:
             stream.connect((probe.destination, PORT))
             tally.first_delay = time.monotonic() - started
             for number in range(probe.count):
-                line = _payload(probe, number)
-                stream.sendall(line)
-                if not _received(stream, len(line)):
+                piece = _payload(probe, number) * repeat
+                stream.sendall(piece)
+                if _received(stream, len(piece)) != piece:
                     return
                 tally.answered += 1
                 tally.sent = tally.answered
@@ -110,13 +112,17 @@ def _tcp(probe: Probe, tally: _Tally) -> None:
             tally.retransmitted = struct.unpack_from("=I", information, _TCP_TOTAL_RETRANS)[0]
 
 
-def _received(stream: socket.socket, size: int) -> bool:
-    while size > 0:
-        chunk = stream.recv(size)
-        if not chunk:
-            return False
-        size -= len(chunk)
-    return True
+def _bulk(probe: Probe, tally: _Tally) -> None:
+    """Pieces of many full segments: what does not fit through a tunnel gets stuck here."""
+    _tcp(probe, tally, _PIECE // len(_payload(probe, 0)))
+
+
+def _received(stream: socket.socket, size: int) -> bytes:
+    """`size` octets, or fewer when the other side closes."""
+    data = bytearray()
+    while len(data) < size and (chunk := stream.recv(size - len(data))):
+        data += chunk
+    return bytes(data)
 
 
 def _udp(probe: Probe, tally: _Tally) -> None:
@@ -190,4 +196,10 @@ def checksum(data: bytes) -> int:
     return 0xFFFF - int.from_bytes(padded, "big") % 0xFFFF
 
 
-_FLOWS: dict[str, Callable[[Probe, _Tally], None]] = {"tcp": _tcp, "udp": _udp, "icmp": _icmp, "burst": _burst}
+_FLOWS: dict[str, Callable[[Probe, _Tally], None]] = {
+    "tcp": _tcp,
+    "bulk": _bulk,
+    "udp": _udp,
+    "icmp": _icmp,
+    "burst": _burst,
+}

@@ -86,7 +86,7 @@ def _table(results: Iterable[Result]) -> Table:
     return table
 
 
-def _grid(pairs: Mapping[tuple[Group | None, Group | None], Result]) -> Table:
+def _grid(pairs: Mapping[tuple[Group | None, Group], Result]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", style="bold", no_wrap=True)
     for far in Group:

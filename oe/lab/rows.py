@@ -37,6 +37,8 @@ class Row:
     """What the other side has for the source, in the rows that are about both."""
     count: int = 3
     """Packets to be sent, one after the other (`burst`: at once)."""
+    crossed: bool = False
+    """The other end sends the same way at the same time."""
     repeats: bool = False
     """The pair was decided before: no packet of it may come to user space."""
 
@@ -73,6 +75,12 @@ def _bob() -> Iterator[Row]:
     yield Row("bob, second connection", "tcp", *first, PRIVATE, Outcome.ENCRYPTED, ike=False, repeats=True)
     burst = here, remote(PRIVATE, plan.BOB_BURST)
     yield Row("bob, 20 at once", "burst", *burst, PRIVATE, Outcome.ENCRYPTED, ike=True, count=20)
+    bulk = here, remote(PRIVATE, plan.BOB_BULK)
+    yield Row("bob, 256 kB", "bulk", *bulk, PRIVATE, Outcome.ENCRYPTED, ike=True, count=4)
+    crossed = here, remote(OPEN, plan.BOB_CROSSED)
+    yield Row("bob, both at once", "udp", *crossed, OPEN, Outcome.ENCRYPTED, ike=True, crossed=True)
+    calling = remote(OPEN, plan.BOB_TCP), alice(PRIVATE)
+    yield Row("bob calls, tcp", "tcp", *calling, PRIVATE, Outcome.ENCRYPTED, ike=True, decider="bob")
     yield Row("bob, TXT record", "tcp", here, remote(OPEN, plan.BOB_TXT), OPEN, Outcome.ENCRYPTED, ike=True)
     for protocol, number in _BY_PROTOCOL.items():
         ends = here, remote(PASSIVE, number)
@@ -112,7 +120,9 @@ def _false_friends() -> Iterator[Row]:
     ends = alice(OPEN), remote(CLEAR, plan.FRANK)
     yield Row("frank, tcp", "tcp", *ends, CLEAR, Outcome.IN_CLEAR, ike=False)
     ends = remote(OPEN, plan.MALLORY), alice(PRIVATE)
-    yield Row("mallory calls, udp", "udp", *ends, PRIVATE, Outcome.NOTHING, decider="mallory")
+    yield Row("mallory calls, udp", "udp", *ends, PRIVATE, Outcome.NOTHING, ike=False, decider="mallory")
+    ends = remote(PRIVATE, plan.MALLORY), alice(CLEAR)
+    yield Row("mallory calls in clear, udp", "udp", *ends, CLEAR, Outcome.UNANSWERED, ike=False, decider="mallory")
 
 
 def _unsigned() -> Iterator[Row]:
@@ -130,6 +140,7 @@ def _gate() -> Iterator[Row]:
         (plan.CLIENT, "tcp", "bob", plan.BOB_CLIENTS, PRIVATE, Outcome.ENCRYPTED),
         (plan.CLIENT, "udp", "bob", plan.BOB_CLIENTS, OPEN, Outcome.ENCRYPTED),
         (plan.CLIENT, "icmp", "bob", plan.BOB_ICMP, OPEN, Outcome.ENCRYPTED),
+        (plan.CLIENT, "bulk", "bob", plan.BOB_BULK, OPEN, Outcome.ENCRYPTED),
         (plan.CLIENT, "tcp", "carol", plan.CAROL_CLIENTS, PRIVATE, Outcome.NOTHING),
         (plan.CLIENT, "tcp", "carol", plan.CAROL_CLIENTS, OPEN, Outcome.IN_CLEAR),
         (plan.UNDELEGATED_CLIENT, "tcp", "bob", plan.BOB_UDP, PRIVATE, Outcome.NOTHING),

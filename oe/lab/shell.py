@@ -39,7 +39,7 @@ def run(options: Options, captures: Path | None = None) -> int:
     if not options.rows:
         raise ConfigError(f"no row of the lab is called {options.only!r}")
     ours, theirs = socket.socketpair()
-    with ours, terminated_as_interrupted():
+    with ours, ended_by_signals():
         holder = _start(theirs)
         try:
             with _descriptors(captures) as descriptors:
@@ -133,17 +133,18 @@ def _descriptors(captures: Path | None) -> Iterator[list[int]]:
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the lab as Ctrl-C does."""
+def ended_by_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM raise SystemExit with the status that a shell expects, so that the lab is undone."""
 
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    def end(number: int, frame: FrameType | None) -> NoReturn:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _complaint(holder: subprocess.Popen[bytes]) -> str:

@@ -12,10 +12,10 @@ from oe.wire import Reader
 
 _ETHERTYPE_V4, _ETHERTYPE_V6 = 0x0800, 0x86DD
 _ICMP, _UDP, _ESP, _ICMP6 = 1, 17, 50, 58
-_ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
-_ICMP6_QUERIES = 128
+_ICMP_ERRORS = frozenset((b"\x03", b"\x04", b"\x05", b"\x0b", b"\x0c"))
+_ICMP6_QUERIES = b"\x80"
 """ICMPv6 types below it are errors (RFC 4443 2.1)."""
-_PORT_IKE, _PORT_NAT_T, _PORT_DNS = 500, 4500, 53
+_PORT_IKE, _PORT_NAT_T, _PORT_DNS = (port.to_bytes(2, "big") for port in (500, 4500, 53))
 
 
 class Kind(StrEnum):
@@ -83,15 +83,19 @@ def _sighting(frame: Frame, source: Address, destination: Address, protocol: int
 def _kind(protocol: int, payload: bytes) -> Kind:
     if protocol == _ESP:
         return Kind.ESP
-    if protocol == _ICMP and payload[:1] and payload[0] in _ICMP_ERRORS:
-        return Kind.ERROR
-    if protocol == _ICMP6 and payload[:1] and payload[0] < _ICMP6_QUERIES:
-        return Kind.ERROR
-    if protocol != _UDP or len(payload) < 8:
-        return Kind.CLEAR
-    ports = {int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")}
+    if protocol == _UDP:
+        return _udp_kind(payload)
+    is_error = (protocol == _ICMP and payload[0:1] in _ICMP_ERRORS) or (
+        protocol == _ICMP6 and payload[0:1] < _ICMP6_QUERIES and payload != b""
+    )
+    return Kind.ERROR if is_error else Kind.CLEAR
+
+
+def _udp_kind(payload: bytes) -> Kind:
+    ports = {payload[0:2], payload[2:4]}
     if _PORT_NAT_T in ports:
-        return Kind.IKE if payload[8:12] == bytes(4) or len(payload) < 16 else Kind.ESP
+        is_short = len(payload) < 16  # a NAT keepalive
+        return Kind.IKE if is_short or payload[8:12] == bytes(4) else Kind.ESP
     if _PORT_IKE in ports:
         return Kind.IKE
     return Kind.DNS if _PORT_DNS in ports else Kind.CLEAR

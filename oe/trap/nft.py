@@ -9,7 +9,8 @@ from oe.errors import KernelError, MachineLacks
 from oe.model import HostPair, Verdict
 from oe.trap import nfnetlink
 from oe.trap.nfnetlink import Counter
-from oe.trap.ruleset import Kernel, TrapSpec, fate, fates, render, render_floor, render_reload
+from oe.trap.ruleset import render, render_floor, render_reload
+from oe.trap.spec import Kernel, TrapSpec, fate, fates
 
 _NETLINK_NETFILTER = 12
 _RECEIVE_OCTETS = 65536
@@ -91,7 +92,7 @@ class NftTable:
         self._transact("undecide", pair, batch)
 
     def counters(self) -> dict[str, Counter]:
-        """What the table dropped so far, by the names of `ruleset.Dropped`; empty without a table."""
+        """What the table dropped so far, by the names of `spec.Dropped`; empty without a table."""
         found: dict[str, Counter] = {}
         self._socket.send(nfnetlink.dump_counters())
         finished = False

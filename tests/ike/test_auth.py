@@ -17,7 +17,6 @@ from oe.ike.auth import (
     choose_scheme,
     offer_hashes,
     read_hashes,
-    read_scheme,
     signed_octets,
     verify,
     wrap,
@@ -131,7 +130,6 @@ def test_identifiers_are_those_of_certificates(scheme: SignatureScheme) -> None:
 def test_a_good_signature_finds_its_key(scheme: SignatureScheme) -> None:
     auth = wrap(scheme, sign(scheme))
     assert auth.method is AuthMethod.DIGITAL_SIGNATURE
-    assert read_scheme(auth) is scheme
     assert verify(auth, ALL_KEYS, OCTETS) == public(algorithm_of(scheme))
 
 
@@ -180,7 +178,6 @@ def test_any_of_several_keys_may_verify_and_useless_ones_do_no_harm() -> None:
 def test_no_other_method_proves_anything(method: AuthMethod) -> None:
     for data in (b"", sign(SignatureScheme.RSA_PSS_SHA256), wrap(SignatureScheme.ED25519, b"").data):
         assert verify(AuthPayload(method, data), ALL_KEYS, OCTETS) is None
-        assert read_scheme(AuthPayload(method, data)) is None
 
 
 @given(st.binary(max_size=300), st.sampled_from([None, *SignatureScheme]))

@@ -103,7 +103,9 @@ def test_a_mistake_in_a_timer_does_not_stop_the_others() -> None:
     puppet.establish()
     broken.ciphers = None
     world.run(3700.0)
-    assert set(one.closed.values()) == {Reason.LIFETIME_ENDED}
+    # The broken one fails on its own timer or on the peer's Delete, whichever comes first.
+    assert Reason.LIFETIME_ENDED in one.closed.values()
+    assert len(one.closed) == 2
     assert [note.event for note in one.notes] == ["ike-sa-failed"]
     assert not one.states
 

@@ -297,9 +297,8 @@ def test_scapy_reads_our_authentication_payloads() -> None:
 
 def test_we_read_what_scapy_writes() -> None:
     ikev2 = pytest.importorskip("scapy.contrib.ikev2")
-    transforms = ikev2.IKEv2_Transform(transform_type=1, transform_id=20, key_length=256) / ikev2.IKEv2_Transform(
-        transform_type=2, transform_id=7
-    )
+    transforms = ikev2.IKEv2_Transform(transform_type=1, transform_id=20, length=12, key_length=256)
+    transforms /= ikev2.IKEv2_Transform(transform_type=2, transform_id=7)
     octets = bytes(
         ikev2.IKEv2(init_SPI=b"initiatr", exch_type=34, flags="Initiator")
         / ikev2.IKEv2_SA(prop=ikev2.IKEv2_Proposal(proposal=1, proto=1, trans_nb=2, trans=transforms))

@@ -58,7 +58,6 @@ CREATE, INFORM = ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL
         (INFORM, False, True, ()),
         (INFORM, False, True, (DELETE, DELETE, STATUS)),
         (INFORM, True, True, (DELETE,)),
-        (INFORM, True, False, (NotifyPayload(NotifyType.INVALID_IKE_SPI),)),
     ],
 )
 def test_legal_messages(
@@ -87,6 +86,7 @@ def test_legal_messages(
         (CREATE, False, True, (SA, NONCE, TS_I), "some but not all of TS_I, TS_R"),
         (CREATE, False, True, (NONCE,), "0 SA"),
         (INFORM, False, False, (), "INFORMATIONAL request in clear"),
+        (INFORM, True, False, (NotifyPayload(NotifyType.INVALID_IKE_SPI),), "INFORMATIONAL response in clear"),
         (ExchangeType(99), False, True, (), "UNKNOWN_99 request protected"),
     ],
 )

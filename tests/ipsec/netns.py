@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -21,6 +22,10 @@ def _check(result: int, what: str) -> None:
 
 def _own_namespace() -> int:
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _output(command: str) -> str:
+    return subprocess.run(command.split(), check=True, capture_output=True, text=True).stdout
 
 
 class Namespace:
@@ -46,10 +51,7 @@ class Namespace:
 
     def sh(self, *commands: str) -> str:
         """Run commands in the namespace; their standard output."""
-        return "".join(
-            self.call(lambda: subprocess.run(command.split(), check=True, capture_output=True, text=True).stdout)
-            for command in commands
-        )
+        return "".join(self.call(partial(_output, command)) for command in commands)
 
     @contextmanager
     def entered(self) -> Iterator[None]:

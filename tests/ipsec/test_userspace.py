@@ -124,7 +124,7 @@ def test_halves_may_come_one_after_the_other(hosts: Hosts) -> None:
 
 
 def test_replayed_forged_and_unknown_esp_is_counted(hosts: Hosts) -> None:
-    ours, theirs = hosts
+    _ours, theirs = hosts
 
     async def scenario(ends: Ends) -> None:
         ends.install(child())

@@ -40,7 +40,7 @@ def _probe(protocol: str, count: int = 3, destination: str = "127.0.0.2") -> Pro
 
 
 @pytest.mark.usefixtures("echo")
-@pytest.mark.parametrize("protocol", ["tcp", "udp", "burst"])
+@pytest.mark.parametrize("protocol", ["tcp", "bulk", "udp", "burst"])
 def test_echoes_are_counted_and_timed(protocol: str) -> None:
     echoes = probes.run(_probe(protocol))
     assert (echoes.sent, echoes.answered, echoes.lost, echoes.error) == (3, 3, 0, "")

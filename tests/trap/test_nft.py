@@ -28,7 +28,7 @@ from oe.model import (
     Verdict,
 )
 from oe.trap.nft import NftTable
-from oe.trap.ruleset import TrapSpec, Tunnel
+from oe.trap.spec import TrapSpec, Tunnel
 from tests.trap.netns import (
     CLIENT,
     GATEWAY,
@@ -327,7 +327,9 @@ def test_our_resolver_may_ask_and_gets_its_answer_and_nothing_else_comes_by_that
 # --- what comes in ---------------------------------------------------------------------------------------------
 
 
-def _send_from(network: Network, source: str, destination: str, *, port: int = PORT, source_port: int = 0) -> None:
+def _send_from(
+    network: Network, source: str, destination: str, *, port: int = PORT, source_port: int = 0, size: int = 0
+) -> None:
     with (
         network.inside(PEER),
         socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_DGRAM) as one,
@@ -335,7 +337,7 @@ def _send_from(network: Network, source: str, destination: str, *, port: int = P
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND: the peer's nets are routes, not addresses
         one.bind((source, source_port))
-        one.sendto(source.encode(), (destination, port))
+        one.sendto(source.encode().ljust(size), (destination, port))
 
 
 @pytest.mark.parametrize("floor", [False, True])
@@ -356,6 +358,14 @@ def test_clear_packets_from_closed_nets_are_dropped(network: Network, armed: Nft
         for source, to in ((PRIVATE, own), (PRIVATE6, own6)):
             _send_from(network, source, to, port=500)
             assert hear(ike) == source.encode()
+
+
+def test_fragments_of_ike_come_in(network: Network, armed: NftTable) -> None:
+    with network.listen(GATEWAY, 500) as ike:
+        for source, to in ((PRIVATE, "10.2.0.1"), (PRIVATE6, "fd02::1")):
+            _send_from(network, source, to, port=500, size=4000)
+            assert len(hear(ike)) == 4000
+    assert dropped(armed) == {}
 
 
 # --- the userspace tunnel --------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from oe.errors import MachineLacks
 from oe.model import MARK_EXEMPT, MARK_SHIELD_OPEN, Group, Interval
 from oe.trap.nft import NftTable
 from oe.trap.queue import TrapQueues
-from oe.trap.ruleset import TrapSpec
+from oe.trap.spec import TrapSpec
 from tests.trap.netns import (
     CLIENT,
     GATEWAY,

@@ -1,0 +1,161 @@
+"""Hundreds of seeded networks that lose, repeat, delay and reorder. Whatever they do, the two ends agree in the end.
+
+Invariants: each negotiation ends once, in time; the responder's inbound SA is in place before the initiator can send
+into it; no Child SA is closed twice; what stands after a liveness check stands at both ends; there is always rest.
+"""
+
+from itertools import product
+from random import Random
+
+import pytest
+
+from oe.ike.settings import IkeSettings
+from oe.messages import ChildReady, IkeOutput
+from oe.model import Directions, HostPair, Reason
+from tests.ike.world import Host, World, assert_matched
+
+SEEDS = 250
+
+
+def watch_kernels(world: World, one: Host, other: Host) -> None:
+    """When an initiator gets its keys in place, the responder can already receive."""
+
+    def check(host: Host, peer: Host) -> None:
+        plain = host.install
+
+        def install(ready: IkeOutput) -> object:
+            assert isinstance(ready, ChildReady)
+            if ready.directions is Directions.BOTH and ready.child.id not in host.closed:
+                spis = {held.child.inbound.spi for held in peer.kernel.values() if held.inbound}
+                gone = {ready.child.inbound.spi for ready in peer.ready if ready.child.id in peer.closed}
+                assert ready.child.outbound.spi in spis | gone
+            return plain(ready)
+
+        host.install = install  # type: ignore[method-assign, assignment]  # a wire tap
+
+    check(one, other)
+    check(other, one)
+
+
+def settle(world: World, one: Host, other: Host) -> None:
+    """Let all time-outs pass, then ask whether the others live until nobody has doubts."""
+    world.link.loss = 0.0
+    world.run(30.0)
+    for _ in range(2):
+        one.check_all()
+        other.check_all()
+        world.run(30.0)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_one_initiator_over_a_bad_network(seed: int) -> None:
+    world = World(seed)
+    one, other = world.pair()
+    watch_kernels(world, one, other)
+    chance = Random(seed)
+    link = world.link
+    link.loss, link.duplicates, link.jitter = chance.choice([0.1, 0.3, 0.6]), chance.choice([0.0, 0.3]), 0.4
+    one.answers = other.answers = lambda _: chance.random() * 0.1
+    ticket = one.negotiate(other, patience=3.0)
+    world.run(3.5)
+    assert (ticket in one.ended) != bool(one.ready)
+    settle(world, one, other)
+    assert_matched(one, other)
+    assert not one.notes + other.notes
+    if one.ready and not one.closed:
+        assert len(one.kernel) == 1
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_both_initiate_over_a_bad_network(seed: int) -> None:
+    """A crossed initiation never kills the other's; with a peer that restarts once in between, nothing is left over."""
+    world = World(seed)
+    one, other = world.pair(settings=IkeSettings(cookie_threshold=seed % 2))
+    watch_kernels(world, one, other)
+    chance = Random(seed)
+    world.link.loss, world.link.duplicates, world.link.jitter = chance.choice([0.0, 0.2, 0.5]), 0.2, 0.3
+    tickets = []
+    for host, peer in ((one, other), (other, one)):
+        world.run(chance.random() * 0.3)
+        tickets.append((host, host.negotiate(peer)))
+    world.run(3.5)
+    initiated = [sum(ready.negotiation is not None for ready in host.ready) for host, _ in tickets]
+    assert [(ticket in host.ended) + number for (host, ticket), number in zip(tickets, initiated, strict=True)] == [
+        1,
+        1,
+    ]
+    assert Reason.REPLACED_BY_PEER not in {*one.closed.values(), *other.closed.values()}
+    settle(world, one, other)
+    assert_matched(one, other)
+    assert not one.notes + other.notes
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_restart_at_a_bad_moment(seed: int) -> None:
+    world = World(seed)
+    one, other = world.pair()
+    chance = Random(seed)
+    world.link.loss = 0.1
+    one.negotiate(other)
+    world.run(chance.random())
+    other.restart()
+    other.negotiate(one)
+    world.run(5.0)
+    settle(world, one, other)
+    assert_matched(one, other)
+    assert not one.notes + other.notes
+
+
+@pytest.mark.parametrize(("first", "delay"), list(product((0, 1), (0.0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04))))
+def test_crossed_initiations_both_stand(first: int, delay: float) -> None:
+    """On a sound network the second starts at each moment of the first's four messages."""
+    world = World()
+    hosts = world.pair()
+    one, other = hosts[first], hosts[1 - first]
+    one.negotiate(other)
+    world.run(delay)
+    other.negotiate(one)
+    world.run(5.0)
+    assert not one.closed
+    assert not other.closed
+    assert len(one.kernel) == len(other.kernel) == 2
+    assert_matched(one, other)
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_each_message_of_the_handshake_may_be_lost(lost: int) -> None:
+    """At most one repetition mends it: the initiator's, answered anew or from the kept answer."""
+    world = World()
+    one, other = world.pair()
+    seen = iter(range(1000))
+    world.link.passes = lambda _: next(seen) != lost
+    one.negotiate(other)
+    world.run(1.0)
+    assert len(one.kernel) == 1
+    assert_matched(one, other)
+    assert len(one.sent) == 3
+    assert len(other.ready) == 2
+
+
+def test_the_kernels_step_by_step() -> None:
+    world = World()
+    one, other = world.pair()
+    one.negotiate(other)
+    world.run(1.0)
+    start = 1000.0
+    steps = [(round(at - start, 3), sorted(held)) for at, held in other.kernel_log]
+    (child,) = other.kernel
+    assert steps == [(0.03, [(child, True, False)]), (0.03, [(child, True, True)])]
+    (child,) = one.kernel
+    assert [(round(at - start, 3), sorted(held)) for at, held in one.kernel_log] == [(0.04, [(child, True, True)])]
+
+
+def test_many_pairs_between_two_gateways() -> None:
+    world = World()
+    one, other = world.pair()
+    clients = [HostPair(one.address + number, other.address + number) for number in range(20)]
+    for pair in clients:
+        one.negotiate(other, pair=pair)
+    world.run(2.0)
+    assert {held.child.pair for held in one.kernel.values()} == set(clients)
+    assert_matched(one, other)
