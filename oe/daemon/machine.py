@@ -15,7 +15,7 @@ from oe.ipsec.model import Backend, BackendName, Probe
 from oe.ipsec.probe import create, probe
 from oe.model import Address, Interval
 from oe.policy.groups import PolicySet
-from oe.trap.ruleset import TrapSpec, Tunnel
+from oe.trap.spec import TrapSpec, Tunnel
 
 ROOT = 0
 _SCOPE_GLOBAL = 0

@@ -19,15 +19,14 @@ from ipaddress import IPv4Address
 from itertools import count
 
 from oe.errors import ParseError
-from oe.ike.channel import drop, end_child, enqueue, finish_request, header, repeat_if_due, send
+from oe.ike.channel import drop, end_child, enqueue, repeat_if_due
 from oe.ike.child import Child
 from oe.ike.context import Context
 from oe.ike.crypto import Entropy
 from oe.ike.exchanges.ike_sa_init import begin
-from oe.ike.exchanges.informational import DELETE_IKE, Liveness, close_child, delete_ike
+from oe.ike.exchanges.informational import Liveness, close_child, delete_ike, delete_unheard
 from oe.ike.inbound import Inbound
-from oe.ike.message import decode_header, seal
-from oe.ike.registry import ExchangeType
+from oe.ike.message import decode_header
 from oe.ike.sa import Answer, IkeSa, Role, Timer
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
@@ -250,7 +249,5 @@ class Endpoint:
         for sa in tuple(self._ctx.sas.values()):
             with self._contained(sa, now):
                 if sa.state is State.ESTABLISHED:
-                    finish_request(sa)
-                    head = header(sa, ExchangeType.INFORMATIONAL, sa.requests.next_id, is_response=False)
-                    send(self._ctx, sa, seal(head, (DELETE_IKE,), sa.sealing))
+                    delete_unheard(self._ctx, sa)
                 drop(self._ctx, sa, Reason.STOPPING)

@@ -142,6 +142,11 @@ class IkeSa:
         self.state = found[0]
 
     @property
+    def is_only_begun(self) -> bool:
+        """We sent IKE_SA_INIT and have not said yet who we are: the peer cannot have it among its established ones."""
+        return self.role is Role.INITIATOR and self.requests.next_id <= 1
+
+    @property
     def sealing(self) -> SkCipher:
         """For what we send, once keys are agreed."""
         return self._ciphers()[0]

@@ -85,7 +85,7 @@ class Channel:
         """A directory of the outer mount namespace; None: captures are not wanted."""
         for taken in descriptors[:2]:
             os.close(taken)
-        self._socket.sendall(_INSIDE)
+        self._tell(_INSIDE)
         self.released = threading.Event()
         """The one outside has gone and wants the lab to stay."""
         threading.Thread(target=self._watch, daemon=True).start()
@@ -96,7 +96,14 @@ class Channel:
         self.released.set()
 
     def done(self, status: int) -> None:
-        self._socket.sendall(_DONE + str(status).encode() + b"\n")
+        """The rows are driven and the report is printed."""
+        self._tell(_DONE + str(status).encode() + b"\n")
+
+    def _tell(self, line: bytes) -> None:
+        try:
+            self._socket.sendall(line)
+        except BrokenPipeError:
+            os._exit(1)
 
 
 # --- the work --------------------------------------------------------------------------------------------------

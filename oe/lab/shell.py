@@ -158,8 +158,8 @@ def _complaint(holder: subprocess.Popen[bytes]) -> str:
 
 def memory() -> Path:
     """The file that remembers a kept lab."""
-    base = Path("/run") if _AS_ROOT else Path(os.environ.get("XDG_RUNTIME_DIR") or Path.home() / ".cache")
-    return base / "oe-lab.json"
+    fallback = Path("/run") if _AS_ROOT else Path.home() / ".cache"
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or fallback) / "oe-lab.json"
 
 
 def remember(unshare: int) -> None:

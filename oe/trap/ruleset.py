@@ -24,7 +24,6 @@ from oe.trap.spec import Dropped, Fate, Kernel, TrapSpec, Tunnel, fates
 _ALL_MARKS = MARK_EXEMPT | MARK_SHIELD_CLOSED | MARK_SHIELD_OPEN
 _FAMILIES = (("ip", 4), ("ip6", 6))
 
-
 GROUP_VERDICTS = {
     Group.PRIVATE: "goto trap-closed",
     Group.PRIVATE_OR_CLEAR: "goto trap-open",
@@ -32,7 +31,6 @@ GROUP_VERDICTS = {
     Group.CLEAR: "accept",
     Group.BLOCK: "goto refuse-unicast",
 }
-
 
 FATE_VERDICTS = {
     Fate.PASSED: "accept",
@@ -113,6 +111,8 @@ def _chain(name: str, *rules: str | None) -> str:
 _NEVER_TWICE = f"meta mark & {MARK_EXEMPT:#x} != 0 accept"
 _NEIGHBOURS = "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }"
 
+# They have no port to be judged by, and are nothing without the first fragment, which is judged.
+_LATER_FRAGMENTS = ("ip frag-off & 0x1fff != 0 return", "frag frag-off != 0 return")
 
 # Path MTU discovery of the tunnel itself. The offsets, in bits, lead over the ICMP header into the packet that the
 # error is about: its protocol, and its source port when it is ESP in UDP.
@@ -125,6 +125,42 @@ _ERRORS_ABOUT_ESP = (
 
 
 def _floor_chains(spec: TrapSpec) -> Iterable[str]:
+    yield from _exemptions(spec)
+    for counter in Dropped:
+        yield _chain(f"drop-{counter}", f"counter name {counter} drop")
+    into_tunnel = f'oifname "{spec.tunnel.interface}" return' if spec.tunnel else "rt ipsec exists return"
+    for chain, counter, unless in (
+        ("to-private", Dropped.CLEAR_TO_PRIVATE, into_tunnel),
+        ("to-block", Dropped.TO_BLOCK, None),
+    ):
+        yield _chain(
+            chain,
+            unless,
+            "jump exempt",
+            "jump not-unicast",
+            f"fib saddr type local goto drop-{counter}",
+            f"ip saddr @served4 goto drop-{counter}",
+            f"ip6 saddr @served6 goto drop-{counter}",
+        )
+    for chain, counter in (("from-private", Dropped.CLEAR_FROM_PRIVATE), ("from-block", Dropped.FROM_BLOCK)):
+        yield _chain(
+            chain,
+            *_LATER_FRAGMENTS,
+            "meta l4proto { esp, ah } return",
+            "udp dport { 500, 4500 } return",
+            f"{_NEIGHBOURS} return",
+            *_ERRORS_ABOUT_ESP,
+            "fib daddr type { broadcast, multicast, anycast } return",
+            "ip daddr 224.0.0.0/4 return",
+            "ip6 daddr ff00::/8 return",
+            "ip daddr . ip saddr . meta l4proto . th dport . th sport @asked4 return",
+            "ip6 daddr . ip6 saddr . meta l4proto . th dport . th sport @asked6 return",
+            f"goto drop-{counter}",
+        )
+    yield _chain("to-client", *_closed_nets("saddr", "from"))
+
+
+def _exemptions(spec: TrapSpec) -> Iterable[str]:
     # The kernel's ESP-in-UDP comes by here too; our own sockets carry the mark.
     encapsulated = None if spec.tunnel else "udp sport 4500 accept"
     yield _chain(
@@ -149,37 +185,6 @@ def _floor_chains(spec: TrapSpec) -> Iterable[str]:
         "ip daddr 224.0.0.0/4 accept",
         "ip6 daddr ff00::/8 accept",
     )
-    for counter in Dropped:
-        yield _chain(f"drop-{counter}", f"counter name {counter} drop")
-    into_tunnel = f'oifname "{spec.tunnel.interface}" return' if spec.tunnel else "rt ipsec exists return"
-    for chain, counter, unless in (
-        ("to-private", Dropped.CLEAR_TO_PRIVATE, into_tunnel),
-        ("to-block", Dropped.TO_BLOCK, None),
-    ):
-        yield _chain(
-            chain,
-            unless,
-            "jump exempt",
-            "jump not-unicast",
-            f"fib saddr type local goto drop-{counter}",
-            f"ip saddr @served4 goto drop-{counter}",
-            f"ip6 saddr @served6 goto drop-{counter}",
-        )
-    for chain, counter in (("from-private", Dropped.CLEAR_FROM_PRIVATE), ("from-block", Dropped.FROM_BLOCK)):
-        yield _chain(
-            chain,
-            "meta l4proto { esp, ah } return",
-            "udp dport { 500, 4500 } return",
-            f"{_NEIGHBOURS} return",
-            *_ERRORS_ABOUT_ESP,
-            "fib daddr type { broadcast, multicast, anycast } return",
-            "ip daddr 224.0.0.0/4 return",
-            "ip6 daddr ff00::/8 return",
-            "ip daddr . ip saddr . meta l4proto . th dport . th sport @asked4 return",
-            "ip6 daddr . ip6 saddr . meta l4proto . th dport . th sport @asked6 return",
-            f"goto drop-{counter}",
-        )
-    yield _chain("to-client", *_closed_nets("saddr", "from"))
 
 
 def _trap_chains(spec: TrapSpec, kernel: Kernel) -> Iterable[str]:
@@ -235,8 +240,7 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
             "ip saddr @served4 goto from-served",
             "ip6 saddr @served6 goto from-served",
         )
-    # Not in prerouting: there the later fragments of IKE and ESP-in-UDP have no port to be known by. And what a client
-    # of ours sends is the unprotected side of the gateway: it is trapped, not suspected.
+    # What a client of ours sends is the unprotected side of the gateway: it is trapped, not suspected.
     guards = (out_of_tunnel, "ip saddr @served4 accept", "ip6 saddr @served6 accept")
     yield _chain(
         "input",

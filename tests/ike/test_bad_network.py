@@ -159,3 +159,19 @@ def test_many_pairs_between_two_gateways() -> None:
     world.run(2.0)
     assert {held.child.pair for held in one.kernel.values()} == set(clients)
     assert_matched(one, other)
+
+
+def test_after_a_restart_many_beginnings_replace_what_stood_and_not_each_other() -> None:
+    world = World()
+    one, other = world.pair()
+    clients = [HostPair(one.address + number, other.address + number) for number in range(10)]
+    for pair in clients:
+        one.negotiate(other, pair=pair)
+    world.run(2.0)
+    one.restart()
+    for pair in clients:
+        one.negotiate(other, pair=pair)
+    world.run(2.0)
+    assert list(other.closed.values()) == [Reason.REPLACED_BY_PEER] * 10
+    assert {held.child.pair for held in one.kernel.values()} == set(clients)
+    assert_matched(one, other)

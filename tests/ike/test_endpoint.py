@@ -83,7 +83,7 @@ def test_stopping_while_a_request_is_under_way_still_says_goodbye() -> None:
 
 
 def test_a_mistake_in_one_ike_sa_ends_that_one_alone() -> None:
-    world, one, other = connected()
+    _, one, _ = connected()
     (child,) = one.kernel
     puppet = Puppet(one)
     puppet.establish()
@@ -97,7 +97,7 @@ def test_a_mistake_in_one_ike_sa_ends_that_one_alone() -> None:
 
 
 def test_a_mistake_in_a_timer_does_not_stop_the_others() -> None:
-    world, one, other = connected()
+    world, one, _ = connected()
     broken, _ = next(iter(one.endpoint._ctx.children.values()))
     puppet = Puppet(one)
     puppet.establish()

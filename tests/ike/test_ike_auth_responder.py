@@ -39,7 +39,7 @@ def test_inbound_then_response_then_outbound() -> None:
             order.append(type(output).__name__)
         execute(output)  # type: ignore[arg-type]  # whatever came out of the engine goes on as it was
 
-    host.execute = watch  # type: ignore[method-assign, assignment]  # a wire tap
+    host.execute = watch  # type: ignore[method-assign]  # a wire tap
     assert error_in(puppet.establish()) is None
     assert order == ["JudgePeer", "SignOctets", "ReserveSpi", "inbound", "response", "outbound"]
     (held,) = host.kernel.values()
@@ -242,7 +242,7 @@ def test_an_unanswered_question_ends_with_the_half_open_lifetime() -> None:
 
 
 def test_a_key_hand_that_fails_is_no_refusal() -> None:
-    world, host, puppet = played()
+    _, host, puppet = played()
     host.answers = lambda output: None if isinstance(output, SignOctets) else 0.0
     puppet.begin()
     request = puppet.sealed(AUTH, 1, (*puppet.auth(), *puppet.child()))

@@ -104,7 +104,7 @@ def test_deleting_the_child_sa_is_answered_with_its_other_half() -> None:
     assert host.states == [State.ESTABLISHED]
     world.run(host.settings.childless_lifetime + 0.1)
     assert host.states == [State.CLOSING]
-    (goodbye,) = [octets for octets in puppet.heard()[:1]]
+    goodbye = puppet.heard()[0]
     assert puppet.open(goodbye) == (DeletePayload(ProtocolId.IKE),)
 
 

@@ -366,6 +366,11 @@ def test_fragments_of_ike_come_in(network: Network, armed: NftTable) -> None:
             _send_from(network, source, to, port=500, size=4000)
             assert len(hear(ike)) == 4000
     assert dropped(armed) == {}
+    with network.listen(GATEWAY) as other:
+        for source, to in ((PRIVATE, "10.2.0.1"), (PRIVATE6, "fd02::1")):
+            _send_from(network, source, to, size=4000)
+        assert hears_nothing(other)
+    assert dropped(armed) == {"clear-from-private": 2}
 
 
 # --- the userspace tunnel --------------------------------------------------------------------------------------

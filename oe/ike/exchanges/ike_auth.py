@@ -15,7 +15,7 @@ from oe.ike.auth import choose_scheme, signed_octets, verify, wrap
 from oe.ike.channel import drop, end_negotiation, enqueue
 from oe.ike.child import Child, exact_pair, selectors, shortened
 from oe.ike.context import Context
-from oe.ike.exchanges.informational import close_child, complain, delete_ike
+from oe.ike.exchanges.informational import close_child, complain, delete_ike, delete_unheard
 from oe.ike.keymat import derive_child, esp_sas
 from oe.ike.payloads import (
     AuthPayload,
@@ -70,7 +70,7 @@ def establish(ctx: Context, sa: IkeSa, now: float) -> None:
     sa.advance(Step.AUTHENTICATED)
     sa.established = now
     ctx.no_longer_half_open(sa)
-    del sa.timers[Timer.SETUP]
+    sa.timers.pop(Timer.SETUP, None)
     sa.timers[Timer.LIFETIME] = now + shortened(ctx.settings.ike_lifetime, ctx.settings.lifetime_jitter, ctx.entropy)
 
 
@@ -170,11 +170,13 @@ class AuthInitiator:
     def payloads(self, now: float) -> tuple[Payload, ...] | None:
         if self.auth is None:
             return None
+        del self.sa.timers[Timer.SETUP]  # From now on the request has the deadline.
         self.offer = offer_esp(self.spi)
-        # Crossed initiations: whoever knows of another IKE SA with this peer, begun or standing, does not claim it.
         others = self.ctx.with_identities(self.sa.local.address, self.negotiation.peer_identity)
-        alone = others == [self.sa]
-        contact = (NotifyPayload(NotifyType.INITIAL_CONTACT),) if alone else ()
+        # RFC 7296 2.4: "the only IKE SA currently active" between the two identities. Those that only began do not
+        # count: of several that begin together, as after a restart, the first to come so far says it.
+        is_first = all(other is self.sa or other.is_only_begun for other in others)
+        contact = (NotifyPayload(NotifyType.INITIAL_CONTACT),) if is_first else ()
         both = selectors(self.negotiation.pair, we_initiate=True)
         return (self.identity, *contact, self.auth, self.offer, *both)
 
@@ -182,6 +184,8 @@ class AuthInitiator:
         return self.negotiation.deadline
 
     def unanswered(self, now: float) -> None:
+        # Perhaps only the answer was lost and the peer now sends into an SA that we do not have.
+        delete_unheard(self.ctx, self.sa)
         drop(self.ctx, self.sa, Reason.NEGOTIATION_TIMEOUT, "no answer to IKE_AUTH")
 
     def answered(self, payloads: tuple[Payload, ...], now: float) -> None:

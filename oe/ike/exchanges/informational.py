@@ -10,9 +10,10 @@ HDR, SK{D(IKE)}                  ──▶   all is over
 
 from dataclasses import dataclass
 
-from oe.ike.channel import drop, end_child, enqueue, linger, respond, say_goodbye
+from oe.ike.channel import drop, end_child, enqueue, finish_request, header, linger, respond, say_goodbye, send
 from oe.ike.child import Child
 from oe.ike.context import Context
+from oe.ike.message import seal
 from oe.ike.payloads import DeletePayload, NotifyPayload, Payload, find_notify
 from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
 from oe.ike.sa import IkeSa, Timer
@@ -94,6 +95,13 @@ DELETE_IKE = DeletePayload(ProtocolId.IKE)
 def delete_ike(ctx: Context, sa: IkeSa, reason: Reason, now: float, detail: str = "") -> None:
     """End an established IKE SA with a Delete; its Child SAs end with `reason`."""
     say_goodbye(ctx, sa, Goodbye(ctx, sa, DELETE_IKE), reason, detail, now)
+
+
+def delete_unheard(ctx: Context, sa: IkeSa) -> None:
+    """Send a Delete that is not repeated and whose answer nobody waits for; the caller drops `sa` next."""
+    finish_request(sa)
+    head = header(sa, ExchangeType.INFORMATIONAL, sa.requests.next_id, is_response=False)
+    send(ctx, sa, seal(head, (DELETE_IKE,), sa.sealing))
 
 
 def complain(ctx: Context, sa: IkeSa, notify: NotifyType, reason: Reason, detail: str, now: float) -> None:

@@ -1,0 +1,270 @@
+"""`oe run` in a namespace of its own: what it refuses, what it leaves, what it never opens."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from oe.control import Refused, ask
+
+pytestmark = pytest.mark.netns
+
+PATIENCE = 20.0
+"""Seconds that a daemon may take to start or stop on a machine that is busy with other things."""
+OE = [sys.executable, "-c", "from oe.cli.main import main; main()"]
+PRIVATE = "198.51.100.0/24"
+FREE = "203.0.113.1"
+"""In no group."""
+
+SNIFFER = """
+import select, socket, sys
+link = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+link.bind(("wire1", 0))
+print(flush=True)
+while True:
+    ready, _, _ = select.select([link, sys.stdin], [], [])
+    if link in ready:
+        print(socket.inet_ntoa(link.recv(65535)[16:20]), flush=True)
+    elif ready:
+        break
+"""
+"""Prints the destination of every IPv4 packet that arrives at the far end of the link, until it reads a line."""
+
+
+class Host:
+    """A namespace with one address, and the files of one daemon."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self._inside = ["ip", "netns", "exec", name]
+        self.directory = directory
+        self.run_dir = directory / "run"
+        self.policies = directory / "policies"
+        self.policies.mkdir()
+        self.config = directory / "oe.toml"
+        self.configure()
+        for words in (
+            ["link", "set", "lo", "up"],
+            ["link", "add", "name", "wire0", "type", "veth", "peer", "name", "wire1"],
+            ["link", "set", "wire0", "up"],
+            ["link", "set", "wire1", "up"],
+            ["address", "add", "192.0.2.1/24", "dev", "wire0"],
+            ["route", "add", "default", "dev", "wire0"],
+        ):
+            subprocess.run(["ip", "-netns", name, *words], check=True)
+
+    def configure(self, setup_budget: str = "200ms") -> None:
+        paths = '[paths]\npolicies = "policies"\nkeys = "keys"\nrun = "run"\nstate = "state"\n'
+        self.config.write_text(f'{paths}[gateway]\nsetup-budget = "{setup_budget}"\n')
+
+    def inside(self, *command: str) -> str:
+        done = subprocess.run([*self._inside, *command], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        return done.stdout + done.stderr
+
+    def start(self, *wrapper: str) -> subprocess.Popen[str]:
+        command = [*self._inside, *wrapper, *OE, "run", "--config", str(self.config)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    def refused(self, *wrapper: str) -> tuple[int, str]:
+        """Exit code and the last line of a daemon that cannot start."""
+        process = self.start(*wrapper)
+        _, errors = process.communicate(timeout=PATIENCE)
+        return process.returncode, errors.strip().splitlines()[-1]
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[str]]:
+        process = self.start()
+        try:
+            self.wait_until_ready(process)
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=PATIENCE)
+
+    def wait_until_ready(self, process: subprocess.Popen[str]) -> None:
+        """The daemon itself says when: its log has the line `ready`."""
+        assert process.stderr is not None
+        for line in process.stderr:
+            if " ready " in line:
+                return
+        raise AssertionError(f"the daemon ended with {process.wait()}")
+
+    def traces(self) -> dict[str, str]:
+        """All that a daemon may leave in its namespace."""
+        return {
+            "tables": self.inside("nft", "list", "tables"),
+            "links": self.inside("ip", "-brief", "link"),
+            "rules": self.inside("ip", "rule"),
+            "policies": self.inside("ip", "xfrm", "policy"),
+        }
+
+    def ping(self, destination: str) -> None:
+        """One echo request; nobody answers. The next hop is known, so that nothing but us can stop it."""
+        self.inside("ip", "neighbour", "replace", destination, "lladdr", "02:00:00:00:00:01", "dev", "wire0")
+        self.inside("ping", "-c1", "-W1", destination)
+
+    def destinations_seen(self, *destinations: str) -> set[str]:
+        """Which of these come out at the other end of the link when each is sent an echo request."""
+        with self.squatting(SNIFFER) as sniffer:
+            for destination in destinations:
+                self.ping(destination)
+            output, _ = sniffer.communicate("\n", timeout=PATIENCE)
+        return set(output.split())
+
+    @contextmanager
+    def squatting(self, code: str) -> Iterator[subprocess.Popen[str]]:
+        """Python code that runs in the namespace; it has begun when it has printed an empty line."""
+        command = [*self._inside, sys.executable, "-c", code]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "\n"
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    name = f"oe-service-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        yield Host(name, tmp_path)
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def test_orderly_stop_leaves_nothing_where_nothing_must_stay_shut(host: Host) -> None:
+    (host.policies / "private-or-clear").write_text("0.0.0.0/0\n")
+    before = host.traces()
+    with host.running() as process:
+        assert host.traces() != before
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert host.traces() == before
+    assert not (host.run_dir / "control.sock").exists()
+
+
+def test_private_nets_stay_shut_after_an_orderly_stop(host: Host) -> None:
+    (host.policies / "private").write_text(f"{PRIVATE}\n")
+    with host.running():
+        pass
+    assert "inet oe" in host.traces()["tables"]
+    assert host.destinations_seen("198.51.100.1", FREE) == {FREE}
+
+
+def test_private_nets_stay_shut_when_the_daemon_is_killed(host: Host) -> None:
+    (host.policies / "private").write_text(f"{PRIVATE}\n")
+    with host.running() as process:
+        process.kill()
+        process.wait(PATIENCE)
+        assert host.destinations_seen("198.51.100.1", FREE) == {FREE}
+
+
+def test_permissive_nets_are_free_when_the_daemon_is_killed(host: Host) -> None:
+    (host.policies / "private-or-clear").write_text(f"{PRIVATE}\n")
+    with host.running() as process:
+        process.kill()
+        process.wait(PATIENCE)
+        assert host.destinations_seen("198.51.100.1") == {"198.51.100.1"}
+
+
+def test_a_daemon_that_was_killed_is_followed_by_another(host: Host) -> None:
+    (host.policies / "private-or-clear").write_text("0.0.0.0/0\n")
+    before = host.traces()
+    with host.running() as first:
+        first.kill()
+        first.wait(PATIENCE)
+    with host.running():
+        assert ask(host.run_dir, {"ask": "status"})["pairs"] == []
+    assert host.traces() == before
+
+
+def test_status_and_flush_over_the_control_socket(host: Host) -> None:
+    (host.policies / "private-or-clear").write_text(f"{PRIVATE}\n")
+    with host.running():
+        host.ping("198.51.100.1")
+        status = ask(host.run_dir, {"ask": "status"})
+        assert isinstance(status["pairs"], list)
+        assert [(row["destination"], row["state"]) for row in status["pairs"]] == [("198.51.100.1", "clear")]
+        with pytest.raises(Refused, match="two addresses"):
+            ask(host.run_dir, {"ask": "flush", "source": "here"})
+        ask(host.run_dir, {"ask": "flush", "source": "192.0.2.1", "destination": "198.51.100.1"})
+        assert ask(host.run_dir, {"ask": "status"})["pairs"] == []
+        host.ping("198.51.100.1")
+        ask(host.run_dir, {"ask": "flush"})
+        assert ask(host.run_dir, {"ask": "status"})["pairs"] == []
+
+
+def test_bad_private_line_shuts_everything_and_is_told(host: Host) -> None:
+    (host.policies / "private").write_text("198.51.100.0/33\n")
+    with host.running():
+        assert host.destinations_seen(FREE) == set()
+        problems = ask(host.run_dir, {"ask": "status"})["policy_problems"]
+        assert "private:1:" in str(problems)
+        assert "198.51.100.0/33" in str(problems)
+
+
+# --- what cannot start says so, and changes nothing -------------------------------------------------------------------
+
+
+def test_bad_configuration(host: Host) -> None:
+    host.configure(setup_budget="soon")
+    before = host.traces()
+    code, line = host.refused()
+    assert code == 2
+    assert "gateway.setup-budget" in line
+    assert '"soon"' in line
+    assert host.traces() == before
+
+
+def test_no_policies(host: Host) -> None:
+    host.policies.rmdir()
+    code, line = host.refused()
+    assert code == 2
+    assert "policies" in line
+
+
+def test_busy_ike_port(host: Host) -> None:
+    before = host.traces()
+    code = "import socket, time; s = socket.socket(2, 2); s.bind(('', 500)); print(flush=True); time.sleep(60)"
+    with host.squatting(code):
+        assert host.refused()[0] == 3
+        assert "UDP port 500 is in use" in host.refused()[1]
+    assert host.traces() == before
+
+
+def test_busy_queue_number(host: Host) -> None:
+    before = host.traces()
+    code = (
+        "import time; from netfilterqueue import NetfilterQueue\n"
+        "q = NetfilterQueue(); q.bind(50, print); print(flush=True); time.sleep(60)"
+    )
+    with host.squatting(code):
+        code_, line = host.refused()
+    assert code_ == 3
+    assert "50" in line
+    assert host.traces() == before
+
+
+def test_second_daemon_in_one_run_directory(host: Host) -> None:
+    with host.running():
+        before = host.traces()
+        code, line = host.refused()
+        assert code == 3
+        assert "another oe runs here" in line
+        assert host.traces() == before
+
+
+def test_missing_capability(host: Host) -> None:
+    before = host.traces()
+    code, line = host.refused("capsh", "--drop=cap_net_admin", "--", "-c", 'exec "$0" "$@"')
+    assert code == 3
+    assert host.traces() == before
+    assert line.startswith("oe: ")

@@ -1,0 +1,170 @@
+"""XFRM messages: sizes and offsets of linux/xfrm.h, golden octets, round trips, noise.
+
+That the kernel and `ip xfrm` read them as meant is shown in test_xfrm.py.
+"""
+
+import struct
+import sys
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oe.errors import ParseError
+from oe.ipsec import xfrm_wire as wire
+from oe.ipsec.netlink_wire import NativeReader, decode_attributes
+from oe.ipsec.operations import AddSa, KernelSa, Policy, PutPolicy, Selector, Way, exemptions
+from oe.ipsec.plan import Book
+from oe.ipsec.reconcile import SeenSa
+from oe.model import ChildSa, Directions, EspCipher, Mode
+from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, OURS6, THEIRS, THEIRS6, child
+
+SA_SIZE, POLICY_SIZE, POLICY_ID_SIZE, SA_ID_SIZE, TEMPLATE_SIZE = 224, 168, 64, 24, 64
+LITTLE = pytest.mark.skipif(sys.byteorder != "little", reason="golden octets of a little-endian machine")
+
+
+def sas(one: ChildSa) -> list[KernelSa]:
+    return [step.sa for step in Book().plan_install(one, Directions.BOTH) if isinstance(step, AddSa)]
+
+
+def policies(one: ChildSa) -> list[Policy]:
+    return [step.policy for step in Book().plan_install(one, Directions.BOTH) if isinstance(step, PutPolicy)]
+
+
+def attributes(octets: bytes) -> dict[int, bytes]:
+    return decode_attributes(NativeReader(octets, "test"))
+
+
+def test_structures_have_the_kernels_sizes() -> None:
+    sa, policy = sas(child())[1], policies(child())[-1]
+    assert len(wire.encode_policy_info(policy)) == POLICY_SIZE
+    assert len(wire.encode_policy_id(policy.selector, policy.way)) == POLICY_ID_SIZE
+    assert len(wire.encode_sa_id(sa.key)) == SA_ID_SIZE
+    assert len(wire.encode_spi_request(THEIRS, OURS, 1)) == SA_SIZE + 8
+    assert sorted(attributes(wire.encode_sa(sa)[SA_SIZE:])) == [18, 23]
+    assert {kind: len(value) for kind, value in attributes(wire.encode_policy(policy)[POLICY_SIZE:]).items()} == {5: 64}
+
+
+@LITTLE
+def test_golden_policy_id() -> None:
+    octets = wire.encode_policy_id(Selector.hosts(OURS, THEIRS), Way.OUT)
+    assert octets.hex() == (
+        "0a4d0002" + "00" * 12 + "0a4d0001" + "00" * 12  # destination, source
+        + "00" * 8 + "0200" + "20" + "20" + "00" + "000000"  # ports, family, prefixes, protocol
+        + "00" * 8 + "00000000" + "01" + "000000"  # device, user; index, direction
+    )  # fmt: skip
+
+
+@LITTLE
+def test_golden_template() -> None:
+    template = attributes(wire.encode_policy(policies(child(4))[-1])[POLICY_SIZE:])[5]
+    assert template.hex() == (
+        "0a4d0002" + "00" * 12 + "00002002" + "32000000"  # destination, SPI, ESP
+        + "0200" + "0000" + "0a4d0001" + "00" * 12  # family, source
+        + "0500006f" + "01" + "000000" + "ffffffff" * 3  # reqid, tunnel, any algorithm
+    )  # fmt: skip
+
+
+def test_fields_of_an_sa_are_where_the_kernel_looks_for_them() -> None:
+    inbound, outbound = sas(child(4, pair=(CLIENT, FAR_CLIENT), gateways=(OURS6, THEIRS6), esn=False, lifetime=59.2))
+    octets = wire.encode_sa(outbound)
+    assert octets[:4] == FAR_CLIENT.packed  # selector
+    assert octets[16:20] == CLIENT.packed
+    assert struct.unpack_from("=HBB", octets, 40) == (2, 32, 32)
+    assert octets[56:72] == THEIRS6.packed  # id
+    assert octets[72:77] == b"\x00\x00\x20\x02\x32"
+    assert octets[80:96] == OURS6.packed
+    never = (1 << 64) - 1
+    assert struct.unpack_from("=8Q", octets, 96) == (never, never, 3 << 30, never, 0, 60, 0, 0)
+    assert struct.unpack_from("=IHBBB", octets, 208) == (outbound.reqid, 10, 1, 0, 0)
+    assert struct.unpack_from("=8Q", wire.encode_sa(inbound), 96)[2] == never
+    assert wire.encode_sa(replace(outbound, esn=True))[216] == 128
+    assert wire.encode_sa(replace(outbound, mode=Mode.TRANSPORT))[214] == 0
+
+
+@pytest.mark.parametrize(("cipher", "bits"), [(EspCipher.AES_GCM_16_128, 160), (EspCipher.AES_GCM_16_256, 288)])
+def test_algorithm_and_replay_window(cipher: EspCipher, bits: int) -> None:
+    sa = sas(child(cipher=cipher))[1]
+    found = attributes(wire.encode_sa(sa)[SA_SIZE:])
+    assert found[18] == b"rfc4106(gcm(aes))".ljust(64, b"\0") + struct.pack("=II", bits, 128) + sa.esp.key.octets
+    assert found[23] == struct.pack("=6I", 8, 0, 0, 0, 0, 256) + bytes(32)
+
+
+def test_encapsulation_ports_are_big_endian() -> None:
+    sa = replace(sas(child())[1], encapsulation=(4500, 61000))
+    template = attributes(wire.encode_sa(sa)[SA_SIZE:])[4]
+    assert len(template) == 24
+    assert struct.unpack_from("=H", template) == (2,)
+    assert struct.unpack_from("!HH", template, 2) == (4500, 61000)
+
+
+def as_shown(sa: KernelSa, octets: int, packets: int) -> bytes:
+    """What the kernel sends of an SA: the same structure, with counters."""
+    body = bytearray(wire.encode_sa(sa))
+    struct.pack_into("=QQ", body, 160, octets, packets)
+    return bytes(body)
+
+
+def test_sas_come_back() -> None:
+    for ends in ((OURS, THEIRS), (OURS6, THEIRS6)):
+        for sa in sas(child(gateways=ends)):
+            assert wire.decode_sa(as_shown(sa, 1234, 5)) == SeenSa(sa.key, sa.reqid, 1234, 5)
+
+
+def test_expiry_tells_soft_from_hard() -> None:
+    sa = sas(child())[0]
+    for hard in (0, 1):
+        body = as_shown(sa, 0, 0)[:SA_SIZE] + bytes([hard]) + bytes(7)
+        assert wire.decode_expire(body) == (SeenSa(sa.key, sa.reqid, 0, 0), bool(hard))
+
+
+def test_other_protocols_are_not_ours_to_read() -> None:
+    body = bytearray(as_shown(sas(child())[0], 0, 0))
+    body[76] = 51  # AH
+    assert wire.decode_sa(bytes(body)) is None
+    assert wire.decode_expire(bytes(body)) is None
+
+
+@pytest.mark.parametrize("one", [child(), child(pair=(OURS6, THEIRS6)), child(mode=Mode.TRANSPORT)])
+def test_policies_come_back_with_their_reqids(one: ChildSa) -> None:
+    for policy in policies(one):
+        seen = wire.decode_policy(wire.encode_policy(policy))
+        assert seen is not None
+        assert policy.template is not None
+        assert seen.policy == replace(policy, template=None)
+        assert seen.reqids == (policy.template.reqid,)
+
+
+def test_exemptions_come_back() -> None:
+    for policy in exemptions():
+        seen = wire.decode_policy(wire.encode_policy(policy))
+        assert seen is not None
+        assert (seen.policy, seen.reqids) == (policy, ())
+
+
+@pytest.mark.parametrize(
+    ("offset", "octets"),
+    [(32, b"\x00\x50"), (48, b"\x01"), (52, b"\x01"), (160, b"\x04"), (161, b"\x07")],
+    ids=["port", "device", "user", "way of a socket", "action"],
+)
+def test_policies_of_a_form_we_never_make_are_passed_over(offset: int, octets: bytes) -> None:
+    body = bytearray(wire.encode_policy(policies(child())[0]))
+    body[offset : offset + len(octets)] = octets
+    assert wire.decode_policy(bytes(body)) is None
+
+
+@given(st.binary(max_size=400))
+def test_noise_is_a_value_or_a_parse_error(octets: bytes) -> None:
+    for decode in (wire.decode_sa, wire.decode_expire, wire.decode_policy):
+        with suppress(ParseError):
+            decode(octets)
+
+
+@given(st.data())
+def test_so_is_a_damaged_message(data: st.DataObject) -> None:
+    damaged = bytearray(wire.encode_policy(policies(child())[0]))
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(ParseError):
+        wire.decode_policy(bytes(damaged[: data.draw(st.integers(0, len(damaged)))]))
