@@ -1,8 +1,21 @@
-"""A figure that was measured several times, and how it is written down."""
+"""Figures that were measured several times, and how they are shown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+
+from rich.console import Console
+
+_WIDE = 140
+"""Columns where the output is no terminal: nothing is cut off."""
+
+
+def console() -> Console:
+    """Standard output, for tables."""
+    made = Console(highlight=False)
+    if not made.is_terminal:
+        made.width = _WIDE
+    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from bench.figures import Spread
+from bench.figures import Spread, console
 from bench.floor import Floor
 from bench.handshake import Pair, Phase
 
@@ -52,7 +52,7 @@ class Result:
         }
 
 
-def measure(rounds: int, handshakes: int, console: Console) -> Result:
+def measure(rounds: int, handshakes: int, progress: Console) -> Result:
     """`rounds` times `handshakes` handshakes."""
     pair = Pair()
     for _ in range(min(_WARM_UP, handshakes)):
@@ -60,7 +60,7 @@ def measure(rounds: int, handshakes: int, console: Console) -> Result:
     assert pair.responder.scheme is not None
     floor = Floor(pair.responder.private, pair.initiator.private, pair.responder.scheme, tuple(pair.sizes))
     responder, initiator, operations = [], [], []
-    for _ in track(range(rounds), "responder", console=console, transient=True):
+    for _ in track(range(rounds), "responder", console=progress, transient=True):
         for side in (pair.responder, pair.initiator):
             side.spent = dict.fromkeys(Phase, 0)
         for _ in range(handshakes):
@@ -81,7 +81,7 @@ def measure(rounds: int, handshakes: int, console: Console) -> Result:
     )
 
 
-def show(result: Result, console: Console) -> None:
+def show(result: Result) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", title="CPU per full handshake", title_justify="left")
     table.add_column("µs", no_wrap=True)
     for name in ("min", "median", "max"):
@@ -94,14 +94,14 @@ def show(result: Result, console: Console) -> None:
         table.add_row(f"  {name}", *spread.cells(0))
     table.add_row("[bold]responder / floor", *result.ratio.cells(2))
     table.add_row("initiator, for comparison", *result.initiator.cells(0))
-    console.print(table)
-    console.print(
+    console().print(table)
+    console().print(
         f"{1e6 / result.responder.median:.0f} handshakes/s on one core; budget {BUDGET:.0f} µs on the reference "
         f"machine; {result.handshakes} handshakes"
     )
 
 
-def profile(handshakes: int, console: Console) -> None:
+def profile(handshakes: int) -> None:
     """What the responder does, by function, without what it calls. The profiler itself makes everything slower."""
     seen = Profile()
     pair = Pair(seen)
@@ -121,7 +121,7 @@ def profile(handshakes: int, console: Console) -> None:
     for own, whole, calls, where in sorted(rows, reverse=True)[:_TOP]:
         scale = 1e6 / handshakes
         table.add_row(f"{own * scale:.1f}", f"{whole * scale:.1f}", f"{calls / handshakes:.1f}", Text(where))
-    console.print(table)
+    console().print(table)
 
 
 def _by_function(seen: Profile) -> dict[tuple[str, int, str], tuple[int, int, float, float, object]]:
@@ -137,15 +137,14 @@ def _by_function(seen: Profile) -> dict[tuple[str, int, str], tuple[int, int, fl
 @click.option("--json", "as_json", is_flag=True)
 def main(rounds: int, handshakes: int, profiled: bool, as_json: bool) -> None:
     """Responder CPU per full IKEv2 handshake: RSA-2048, X25519, AES-GCM."""
-    console = Console(highlight=False)
     if profiled:
-        profile(rounds * handshakes, console)
+        profile(rounds * handshakes)
         return
     result = measure(rounds, handshakes, Console(stderr=True))
     if as_json:
         click.echo(json.dumps(result.plain()))
     else:
-        show(result, console)
+        show(result)
 
 
 if __name__ == "__main__":

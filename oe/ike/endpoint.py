@@ -170,13 +170,13 @@ class Endpoint:
 
     def _expire(self, sa: IkeSa, now: float) -> None:
         ctx = self._ctx
-        if sa.timers.get(Timer.SETUP, now + 1) <= now:
+        if sa.is_due(Timer.SETUP, now):
             self._setup_ended(sa)
-        elif sa.timers.get(Timer.LINGER, now + 1) <= now:
+        elif sa.is_due(Timer.LINGER, now):
             drop(ctx, sa, Reason.SUPERSEDED)
-        elif sa.timers.get(Timer.LIFETIME, now + 1) <= now:
+        elif sa.is_due(Timer.LIFETIME, now):
             delete_ike(ctx, sa, Reason.LIFETIME_ENDED, now)
-        elif sa.timers.get(Timer.CHILDLESS, now + 1) <= now:
+        elif sa.is_due(Timer.CHILDLESS, now):
             delete_ike(ctx, sa, Reason.SUPERSEDED, now)
         else:
             for child in [child for child in sa.children.values() if child.ends <= now]:

@@ -174,6 +174,11 @@ class IkeSa:
         first, second = SkCipher(keys.sk_ei), SkCipher(keys.sk_er)
         self.ciphers = (first, second) if self.role is Role.INITIATOR else (second, first)
 
+    def is_due(self, timer: Timer, now: float) -> bool:
+        """The time that `timer` waits for has come."""
+        at = self.timers.get(timer)
+        return at is not None and at <= now
+
     def deadline(self) -> float | None:
         """When something is to be done next."""
         times = list(self.timers.values())

@@ -112,7 +112,7 @@ class Channel:
 async def _work(channel: Channel) -> int:
     options = channel.options
     started = time.monotonic()
-    console = Console(stderr=True, quiet=options.as_json)
+    console = Console(stderr=True, quiet=options.as_json or not sys.stderr.isatty())
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=console, transient=True) as progress:
         rows = options.rows

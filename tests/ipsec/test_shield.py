@@ -63,7 +63,7 @@ def test_nothing_is_left_and_foreign_rules_stay(routed: Namespace) -> None:
     before = rules_and_tables(routed)
     with routed.entered(), closing(Shield(Marks())) as shield, closing(Tun("oe0")) as tun:
         shield.raise_over(tun.index)
-        assert rules_and_tables(routed).count("proto 111") == 4 + 3 + 3
+        assert rules_and_tables(routed).count(" 2851") == 4 + 3 + 3
         shield.lower()
     assert rules_and_tables(routed) == before
 
@@ -77,6 +77,6 @@ def test_what_a_crashed_run_left_is_taken_over(routed: Namespace) -> None:
         with closing(Shield(Marks())) as shield, closing(Tun("oe0")) as tun:
             shield.raise_over(tun.index)
             shield.raise_over(tun.index)
-            assert rules_and_tables(routed).count("proto 111") == 4 + 3 + 3
+            assert rules_and_tables(routed).count(" 2851") == 4 + 3 + 3
             shield.lower()
     assert rules_and_tables(routed) == before

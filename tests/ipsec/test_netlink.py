@@ -1,0 +1,51 @@
+"""Requests, answers, dumps and multicast with a real kernel."""
+
+from contextlib import closing
+
+import pytest
+
+from oe.errors import KernelError
+from oe.ipsec import xfrm_wire as wire
+from oe.ipsec.netlink import NETLINK_XFRM, Multicast, Netlink
+from oe.ipsec.netlink_wire import EXCLUSIVE
+from oe.ipsec.operations import Policy, Selector, Way
+from oe.model import Address
+from tests.ipsec.children import OURS, THEIRS
+from tests.ipsec.netns import Namespace
+
+pytestmark = pytest.mark.netns
+
+
+def policy(source: Address = OURS, destination: Address = THEIRS) -> bytes:
+    return wire.encode_policy(Policy(Selector.hosts(source, destination), Way.OUT, None, 5))
+
+
+def test_a_refusal_names_operation_subject_and_cause(host: Namespace) -> None:
+    with closing(host.call(lambda: Netlink(NETLINK_XFRM))) as netlink:
+        netlink.request(wire.NEWPOLICY, policy(), "add policy", "A → B", EXCLUSIVE)
+        with pytest.raises(KernelError, match=r"add policy A → B: File exists \(errno 17\)"):
+            netlink.request(wire.NEWPOLICY, policy(), "add policy", "A → B", EXCLUSIVE)
+        with pytest.raises(KernelError, match="ask it"):
+            netlink.ask(wire.GETSA, wire.encode_sa_id((OURS, 0x1234)), "ask", "it")
+
+
+def test_dumps_are_whole_though_they_take_many_datagrams(host: Namespace) -> None:
+    count = 700
+    with closing(host.call(lambda: Netlink(NETLINK_XFRM))) as netlink:
+        assert netlink.dump(wire.GETPOLICY, b"", "policies") == []
+        for number in range(count):
+            netlink.request(wire.NEWPOLICY, policy(OURS, OURS + number), "add", "policy")
+        seen = [wire.decode_policy(message.body) for message in netlink.dump(wire.GETPOLICY, b"", "policies")]
+        assert {each.policy.selector.destination for each in seen if each} == {OURS + n for n in range(count)}
+
+
+def test_groups_are_heard_without_waiting(host: Namespace) -> None:
+    policies = 4
+    with (
+        closing(host.call(lambda: Multicast(NETLINK_XFRM, policies))) as heard,
+        closing(host.call(lambda: Netlink(NETLINK_XFRM))) as netlink,
+    ):
+        assert heard.receive() == []
+        netlink.request(wire.NEWPOLICY, policy(), "add", "policy")
+        assert [message.kind for message in heard.receive()] == [wire.NEWPOLICY]
+        assert heard.receive() == []

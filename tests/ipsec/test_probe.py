@@ -1,0 +1,57 @@
+"""What this machine can run, and what is said when it can run nothing."""
+
+from contextlib import closing
+
+import pytest
+
+from oe.errors import MachineLacks
+from oe.ipsec import probe as probing
+from oe.ipsec.model import BackendName
+from oe.ipsec.probe import create, probe
+from oe.ipsec.userspace import UserspaceBackend
+from oe.ipsec.xfrm import XfrmBackend
+from oe.model import Mode
+from tests.ipsec.netns import Namespace
+from tests.ipsec.standing import StandingLoop, ignore
+
+pytestmark = pytest.mark.netns
+
+
+def test_the_probe_tells_why_and_leaves_nothing(host: Namespace) -> None:
+    with host.entered():
+        found = probe()
+    assert ("no ESP" in found.why) == (found.backend is BackendName.USERSPACE)
+    assert host.sh("ip xfrm state") == ""
+    assert "oe-probe" not in host.sh("ip link")
+
+
+def test_without_esp_the_userspace_back_end_is_chosen(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "_try_xfrm", lambda: "none")
+    with host.entered():
+        assert probe().backend is BackendName.USERSPACE
+
+
+def test_what_is_missing_is_named(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "_try_xfrm", lambda: "none")
+    monkeypatch.setattr("oe.ipsec.tun._DEVICE", "/dev/net/nothing")
+    with host.entered(), pytest.raises(MachineLacks, match="no ESP in the kernel .none., and /dev/net/nothing"):
+        probe()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "modes"),
+    [
+        (BackendName.XFRM, XfrmBackend, frozenset(Mode)),
+        (BackendName.USERSPACE, UserspaceBackend, frozenset({Mode.TUNNEL})),
+    ],
+)
+def test_back_ends_are_made_by_name(
+    host: Namespace, name: BackendName, kind: type[object], modes: frozenset[Mode]
+) -> None:
+    with host.entered():
+        backend = create(name)
+        assert isinstance(backend, kind)
+        assert (backend.name, backend.modes) == (name, modes)
+        backend.start(StandingLoop(), ignore)
+        with closing(backend):
+            assert backend.counters() == ()

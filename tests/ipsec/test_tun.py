@@ -1,0 +1,69 @@
+"""The TUN device in a real kernel."""
+
+from contextlib import closing
+
+import pytest
+
+from oe.errors import MachineLacks
+from oe.ipsec.tun import MTU, Tun
+from tests.ipsec.children import OURS, THEIRS
+from tests.ipsec.netns import Namespace
+
+pytestmark = pytest.mark.netns
+
+
+def setting(host: Namespace, path: str) -> str:
+    return host.sh(f"cat /proc/sys/net/{path}").strip()
+
+
+def test_the_device_is_up_quiet_and_only_its_own_settings_change(host: Namespace) -> None:
+    def others() -> list[str]:
+        return [setting(host, f"ipv4/conf/{name}/rp_filter") for name in ("all", "default", "lo")]
+
+    before = others()
+    with host.entered(), closing(Tun("oe-test")) as tun:
+        shown = host.sh("ip -d link show oe-test")
+        assert f"mtu {MTU}" in shown
+        assert "UP" in shown
+        assert "addrgenmode none" in shown
+        assert setting(host, "ipv4/conf/oe-test/rp_filter") == "2"
+        assert setting(host, "ipv6/conf/oe-test/accept_ra") == "0"
+        assert "inet6" not in host.sh("ip addr show oe-test")
+        assert others() == before
+        assert f"{tun.index}: oe-test" in shown
+    assert "oe-test" not in host.sh("ip link")
+
+
+def test_packets_go_in_and_come_out(host: Namespace) -> None:
+    with host.entered(), closing(Tun("oe-test")) as tun:
+        host.sh(f"ip addr add {OURS}/32 dev lo", f"ip route add {THEIRS} dev oe-test src {OURS}")
+        request = ping_request()
+        assert tun.write(request)
+        answer = None
+        for _ in range(1000):
+            answer = answer or tun.read()
+        assert answer is not None
+        assert answer[12:20] == OURS.packed + THEIRS.packed
+        assert answer[20] == 0  # echo reply
+        assert tun.read() is None
+
+
+def test_what_is_no_packet_is_not_taken(host: Namespace) -> None:
+    with host.entered(), closing(Tun("oe-test")) as tun:
+        assert not tun.write(b"\x10 is neither version 4 nor 6")
+        host.sh("ip link delete oe-test")
+        assert not tun.write(ping_request())
+        with pytest.raises(OSError, match="bad state"):
+            tun.read()
+
+
+def test_a_name_has_one_owner(host: Namespace) -> None:
+    with host.entered(), closing(Tun("oe-test")), pytest.raises(MachineLacks, match="oe-test") as lack:
+        Tun("oe-test")
+    assert lack.value.remedy == "end the other daemon"
+
+
+def ping_request() -> bytes:
+    from scapy.layers.inet import ICMP, IP
+
+    return bytes(IP(src=str(THEIRS), dst=str(OURS)) / ICMP())
