@@ -15,5 +15,19 @@ Stateless, reading upwards; every value is frozen, every decoder gives a value o
     keymat       from a shared secret to the keys of an IKE SA and of a Child SA
     auth         what is signed, how a signature is named on the wire, whether it is good
 
-Nothing here reads a clock, opens a socket or makes its own chance: entropy is a parameter.
+Stateful, on top of it; time comes in with each call, and what is to be done outside comes out as values:
+
+    window       message IDs, repetition, the kept answer
+    states       the life of an IKE SA and what is heard in it, as tables
+    child        one host pair's selectors; what an IKE SA remembers of a Child SA
+    sa           one IKE SA
+    settings     timers and limits
+    admission    cookies, half-open budget, rate bound
+    context      what all IKE SAs share: books, tickets, output
+    channel      an IKE SA as a channel: send, respond, end
+    exchanges/   a file for each exchange and role
+    inbound      the gates on a datagram's way in
+    endpoint     the engine and its five verbs
+
+Nothing of that reads a clock, opens a socket or makes its own chance: entropy is a parameter. `udp` has the sockets.
 """

@@ -23,7 +23,7 @@ from oe.ike.channel import drop, end_child, enqueue, repeat_if_due
 from oe.ike.child import Child
 from oe.ike.context import Context
 from oe.ike.crypto import Entropy
-from oe.ike.exchanges.ike_sa_init import begin
+from oe.ike.exchanges.ike_sa_init import begin, send_request
 from oe.ike.exchanges.informational import Liveness, close_child, delete_ike, delete_unheard
 from oe.ike.inbound import Inbound
 from oe.ike.message import decode_header
@@ -113,7 +113,7 @@ class Endpoint:
                 sa.armed = None
                 due.append(sa)
         for sa in due:
-            with self._contained(sa, now):
+            with self._contained(sa):
                 self._expire(sa, now)
 
     def deadline(self) -> float | None:
@@ -148,18 +148,18 @@ class Endpoint:
     # --- containment and timers ---
 
     @contextmanager
-    def _contained(self, sa: IkeSa, now: float) -> Iterator[None]:
+    def _contained(self, sa: IkeSa | None) -> Iterator[None]:
         """Whatever goes wrong inside ends this IKE SA alone; afterwards its next deadline is known."""
         try:
             yield
-        except ParseError:
-            raise
         except Exception as error:  # The one place: an engine with a mistake must go on serving its other peers.
-            self._ctx.note("error", "ike-sa-failed", ("peer", str(sa.remote)), ("error", repr(error)))
-            if sa.state is not State.GONE:
+            peer = "" if sa is None else str(sa.remote)
+            self._ctx.note("error", "ike-sa-failed", ("peer", peer), ("error", repr(error)))
+            if sa is not None and sa.state is not State.GONE:
                 drop(self._ctx, sa, Reason.INTERNAL_ERROR, repr(error))
         finally:
-            self._arm(sa)
+            if sa is not None:
+                self._arm(sa)
 
     def _arm(self, sa: IkeSa) -> None:
         when = None if sa.state is State.GONE else sa.deadline()
@@ -196,18 +196,20 @@ class Endpoint:
 
     def _datagram(self, datagram: DatagramReceived, now: float) -> None:
         """The one way in for octets of others: what does not parse is counted here and changes nothing."""
+        remote = datagram.remote.address
         try:
             header = decode_header(datagram.data)
-            sa = self._inbound.owner(header)
-            if sa is None:
-                made = self._inbound.receive(datagram, header, None, now)
+        except ParseError as error:
+            self._ctx.reject(Reason.INVALID_SYNTAX, remote, str(error))
+            return
+        sa = self._inbound.owner(header)
+        with self._contained(sa):
+            try:
+                made = self._inbound.receive(datagram, header, sa, now)
                 if made is not None:
                     self._arm(made)
-                return
-            with self._contained(sa, now):
-                self._inbound.receive(datagram, header, sa, now)
-        except ParseError as error:
-            self._ctx.reject(Reason.INVALID_SYNTAX, datagram.remote.address, str(error))
+            except ParseError as error:
+                self._ctx.reject(Reason.INVALID_SYNTAX, remote, str(error))
 
     def _answer(self, answer: Answer, now: float) -> None:
         found = self._ctx.claim(answer.ticket)
@@ -215,14 +217,16 @@ class Endpoint:
             self._ctx.reject(Reason.LATE_ANSWER, NOBODY, type(answer).__name__)
             return
         sa, asker = found
-        with self._contained(sa, now):
+        with self._contained(sa):
             asker.answer(answer, now)
 
     def _negotiate(self, negotiate: Negotiate, now: float) -> None:
         if self._ctx.stopping:
             self._ctx.emit(NegotiationEnded(negotiate.ticket, Reason.STOPPING, "", authenticated=False))
             return
-        self._arm(begin(self._ctx, negotiate, now))
+        sa = begin(self._ctx, negotiate, now)
+        with self._contained(sa):
+            send_request(self._ctx, sa, now)
 
     def _close_child(self, sa: IkeSa, child: Child, now: float) -> None:
         if sa.state is State.ESTABLISHED:
@@ -241,13 +245,13 @@ class Endpoint:
         found = self._ctx.children.get(child_id)
         if found is not None:
             sa, child = found
-            with self._contained(sa, now):
+            with self._contained(sa):
                 act(sa, child, now)
 
     def _close_everything(self, now: float) -> None:
         self._ctx.stopping = True
         for sa in tuple(self._ctx.sas.values()):
-            with self._contained(sa, now):
+            with self._contained(sa):
                 if sa.state is State.ESTABLISHED:
                     delete_unheard(self._ctx, sa)
                 drop(self._ctx, sa, Reason.STOPPING)

@@ -53,7 +53,7 @@ class Inbound:
     def receive(self, datagram: DatagramReceived, header: Header, sa: IkeSa | None, now: float) -> IkeSa | None:
         """Act on a datagram; `header` and `sa` are what `decode_header` and `owner` say of it.
 
-        Says which IKE SA it made or touched.
+        Says which IKE SA it made, if it made one.
         """
         if header.major_version != MAJOR_VERSION:
             self._other_version(datagram, header, now)
@@ -65,7 +65,7 @@ class Inbound:
             self._response(sa, decode_message(datagram.data), now)
         else:
             self._request(sa, datagram, decode_message(datagram.data), now)
-        return sa
+        return None
 
     # --- messages of nobody we know ---
 

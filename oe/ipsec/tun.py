@@ -10,13 +10,17 @@ from struct import Struct
 
 from oe.errors import MachineLacks
 
-MTU = 65_000
-"""Above every link's, for all sizes that a sender chose for the ordinary route must fit: the packet is led in here
-after it was built. ESP adds at most 73 octets, so the result still is an IP packet; the kernel fragments it to the
-link's MTU on its way out."""
+_OVERHEAD = 77
+"""Octets around an inner packet at most: IPv6 header 40, ESP header and IV 16, padding and trailer 5, ICV 16."""
+
+_SMALLEST_MTU = 1280
+"""Below this the kernel has no IPv6 on a device."""
+
+_DEFAULT_MTU = 1500
+_LARGEST = 1 << 16
 
 _TUNSETIFF = 0x4004_54CA
-_SIOCSIFMTU = 0x8922
+_SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_TUN, _IFF_NO_PI = 1, 0x1000
@@ -62,7 +66,7 @@ class Tun:
     def read(self) -> bytes | None:
         """The next packet; None when none waits. Raises OSError when somebody removed the device."""
         try:
-            return os.read(self._fd, MTU)
+            return os.read(self._fd, _LARGEST)
         except BlockingIOError:
             return None
 
@@ -84,6 +88,23 @@ class Tun:
                 Path(f"/proc/sys/net/{family}/conf/{self.name}/{key}").write_text(value, "ascii")
         name = self.name.encode()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            fcntl.ioctl(control, _SIOCSIFMTU, _IFREQ_NUMBER.pack(name, MTU))
+            fcntl.ioctl(control, _SIOCSIFMTU, _IFREQ_NUMBER.pack(name, _mtu(control, self.name)))
             flags = _IFREQ_FLAGS.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ_FLAGS.pack(name, 0)))[1]
             fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(name, flags | _IFF_UP))
+
+
+def _mtu(control: socket.socket, own: str) -> int:
+    """What fits into one ESP packet on every link of this host.
+
+    Senders learn it: from the kernel's ICMP where they set DF, as TCP does; what they let be fragmented is fragmented
+    before it is sealed. So the network sees no fragments of ESP, which firewalls like to drop, except where a path is
+    narrower than all our links: ESP goes without DF, so that it is fragmented there and not lost.
+    """
+    mtus = [_DEFAULT_MTU]
+    for _index, name in socket.if_nameindex():
+        if name in ("lo", own):
+            continue
+        with suppress(OSError):  # it may be gone by now
+            request = _IFREQ_NUMBER.pack(name.encode(), 0)
+            mtus.append(_IFREQ_NUMBER.unpack(fcntl.ioctl(control, _SIOCGIFMTU, request))[1])
+    return max(_SMALLEST_MTU, min(mtus) - _OVERHEAD)

@@ -129,7 +129,8 @@ class XfrmBackend:
     def statistics(self) -> Mapping[Reason, int]:
         """The kernel's counters of the whole namespace, other users of XFRM included; none if it keeps none."""
         before = self._statistics_at_start
-        return {reason: count - before.get(reason, 0) for reason, count in _read_statistics().items()}
+        now = _read_statistics()
+        return {reason: new for reason, count in now.items() if (new := count - before.get(reason, 0))}
 
     def close(self) -> None:
         if self._loop is not None:

@@ -1,9 +1,10 @@
 """What the lab tells: a table for people, a document for programs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,8 @@ _STYLES: Mapping[Outcome, str] = {
 }
 _RIGHT = frozenset({"delay ms", "lost", "queued"})
 _COLUMNS = ("", "flow", "group", "expected", "observed", "wire", "delay ms", "lost", "queued", "why")
+_DROPPED = ("expected", "queued", "why", "wire")
+"""Columns that a narrow terminal does without, in this order; a row that went wrong says below what was expected."""
 _WIDE = 200
 """Columns when the output is no terminal: nothing is cut off that somebody might search for."""
 
@@ -61,7 +64,7 @@ def show(run: Run, seconds: float) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDE
-    console.print(_table([result for result in run.results if result.row.far_group is None]))
+    console.print(fitting([result for result in run.results if result.row.far_group is None], console))
     pairs = {(result.row.group, result.row.far_group): result for result in run.results if result.row.far_group}
     if pairs:
         console.print("\nThe first flow when both publish a key: the sender's group for the other side, downwards;")
@@ -77,12 +80,24 @@ def show(run: Run, seconds: float) -> None:
     )
 
 
-def _table(results: Iterable[Result]) -> Table:
+def fitting(results: Sequence[Result], console: Console) -> Table:
+    """The table with as many columns as the terminal has room for."""
+    columns = _COLUMNS
+    for dropped in _DROPPED:
+        table = _table(results, columns)
+        if Measurement.get(console, console.options, table).maximum <= console.width:
+            return table
+        columns = tuple(column for column in columns if column != dropped)
+    return _table(results, columns)
+
+
+def _table(results: Iterable[Result], columns: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in _COLUMNS:
+    for name in columns:
         table.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=True)
     for result in results:
-        table.add_row(*_cells(result))
+        cells = dict(zip(_COLUMNS, _cells(result), strict=True))
+        table.add_row(*(cells[name] for name in columns))
     return table
 
 

@@ -39,6 +39,8 @@ class Row:
     """Packets to be sent, one after the other (`burst`: at once)."""
     crossed: bool = False
     """The other end sends the same way at the same time."""
+    may_lose: int = 0
+    """Packets that may get lost although the flow is answered."""
     repeats: bool = False
     """The pair was decided before: no packet of it may come to user space."""
 
@@ -56,10 +58,10 @@ class Row:
         return self.far_group is None and self.expected not in (Outcome.NOTHING, Outcome.UNANSWERED)
 
     def allows(self, outcome: Outcome, lost: int) -> bool:
-        """Whether this is what must come of it. Refused at once is as good as nothing; answered means none lost."""
+        """Whether this is what must come of it. Refused at once is as good as nothing; what is answered loses nothing."""
         if self.expected is Outcome.NOTHING:
             return outcome in (Outcome.NOTHING, Outcome.REFUSED)
-        return outcome is self.expected and not (outcome in ANSWERED and lost)
+        return outcome is self.expected and not (outcome in ANSWERED and lost > self.may_lose)
 
 
 _BY_PROTOCOL = {"tcp": plan.BOB_TCP, "udp": plan.BOB_UDP, "icmp": plan.BOB_ICMP}
@@ -77,8 +79,9 @@ def _bob() -> Iterator[Row]:
     yield Row("bob, 20 at once", "burst", *burst, PRIVATE, Outcome.ENCRYPTED, ike=True, count=20)
     bulk = here, remote(PRIVATE, plan.BOB_BULK)
     yield Row("bob, 256 kB", "bulk", *bulk, PRIVATE, Outcome.ENCRYPTED, ike=True, count=4)
+    # A responder's first ESP packet may overtake the processing of the answer that makes the initiator ready for it.
     crossed = here, remote(OPEN, plan.BOB_CROSSED)
-    yield Row("bob, both at once", "udp", *crossed, OPEN, Outcome.ENCRYPTED, ike=True, crossed=True)
+    yield Row("bob, both at once", "udp", *crossed, OPEN, Outcome.ENCRYPTED, ike=True, crossed=True, may_lose=1)
     calling = remote(OPEN, plan.BOB_TCP), alice(PRIVATE)
     yield Row("bob calls, tcp", "tcp", *calling, PRIVATE, Outcome.ENCRYPTED, ike=True, decider="bob")
     yield Row("bob, TXT record", "tcp", here, remote(OPEN, plan.BOB_TXT), OPEN, Outcome.ENCRYPTED, ike=True)

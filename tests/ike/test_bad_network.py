@@ -9,10 +9,11 @@ from random import Random
 
 import pytest
 
+from oe.ike.registry import ExchangeType
 from oe.ike.settings import IkeSettings
 from oe.messages import ChildReady, IkeOutput
 from oe.model import Directions, HostPair, Reason
-from tests.ike.world import Host, World, assert_matched
+from tests.ike.world import Host, World, assert_matched, is_message
 
 SEEDS = 250
 
@@ -175,3 +176,16 @@ def test_after_a_restart_many_beginnings_replace_what_stood_and_not_each_other()
     assert list(other.closed.values()) == [Reason.REPLACED_BY_PEER] * 10
     assert {held.child.pair for held in one.kernel.values()} == set(clients)
     assert_matched(one, other)
+
+
+def test_an_initiator_that_gives_up_takes_its_half_done_work_back() -> None:
+    """Only the responder's last message is lost, each time: it would send into nothing for hours."""
+    world = World()
+    one, other = world.pair()
+    world.link.passes = lambda datagram: not is_message(datagram, ExchangeType.IKE_AUTH, is_response=True)
+    ticket = one.negotiate(other, patience=3.0)
+    world.run(2.9)
+    assert len(other.kernel) == 1
+    world.run(0.2)
+    assert one.ended[ticket].reason is Reason.NEGOTIATION_TIMEOUT
+    assert list(other.closed.values()) == [Reason.DELETED_BY_PEER]

@@ -110,6 +110,15 @@ def test_a_mistake_in_a_timer_does_not_stop_the_others() -> None:
     assert not one.states
 
 
+def test_a_mistake_before_an_ike_sa_exists_is_noted_and_that_is_all() -> None:
+    _, one, _ = connected()
+    puppet = Puppet(one)
+    one.endpoint._ctx.half_open = None  # type: ignore[assignment]  # the mistake
+    assert not puppet.send(puppet.init_request())
+    assert [note.event for note in one.notes] == ["ike-sa-failed"]
+    assert one.states == [State.ESTABLISHED]
+
+
 def test_an_answer_that_nobody_asked_for_is_late() -> None:
     _, one, _ = connected()
     one.feed(PeerJudged(987654, (), None))

@@ -146,6 +146,12 @@ def test_cookies_without_end_do_not_make_us_busy() -> None:
     assert host.ended[500].reason is Reason.PEER_REFUSED
 
 
+def test_the_same_cookie_again_is_not_followed_again() -> None:
+    _, _, puppet = started()
+    assert len(puppet.send(puppet.notify_init(NotifyType.COOKIE, b"cookie"))) == 1
+    assert not puppet.send(puppet.notify_init(NotifyType.COOKIE, b"cookie"))
+
+
 @pytest.mark.parametrize("cookie", [b"", bytes(65)])
 def test_a_cookie_of_illegal_length_is_not_followed(cookie: bytes) -> None:
     _, host, puppet = started()
@@ -240,6 +246,21 @@ def test_an_answer_with_a_bad_key_share_or_choice_changes_nothing() -> None:
     assert host.states == [State.AUTHENTICATING]
     assert not puppet.send(good)
     assert host.rejected[Reason.UNEXPECTED_MESSAGE] == 1
+
+
+def test_an_answer_with_a_group_that_was_offered_but_not_sent_changes_nothing() -> None:
+    _, host, puppet = started()
+    (request,) = puppet.heard()
+    _, other_host, other_puppet = started()
+    second = IKE_GROUPS[1].to_bytes(2, "big")
+    (asked,) = other_puppet.send(other_puppet.notify_init(NotifyType.INVALID_KE_PAYLOAD, second))
+    answer = bytearray(other_puppet.answer_init(asked))
+    # Both worlds have the same seed and thus the same SPIs: only the requests differ in what they carried.
+    assert other_host.sent[0].data == host.sent[0].data
+    assert not puppet.send(bytes(answer))
+    assert host.states == [State.STARTED]
+    assert not host.notes
+    assert puppet.send(puppet.answer_init(request))
 
 
 # --- refusals of ours ---

@@ -1,5 +1,7 @@
 """The gates on a datagram's way in: what is let through, and under which name the rest is counted."""
 
+from ipaddress import ip_address
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +11,7 @@ from oe.ike.registry import ExchangeType, NotifyType, PayloadType
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
 from oe.messages import DatagramReceived
-from oe.model import Reason
+from oe.model import Reason, SocketAddress
 from tests.ike.puppet import AUTH, INIT, Puppet, played
 from tests.ike.world import World
 
@@ -127,6 +129,37 @@ def test_our_own_messages_sent_back_are_not_for_us() -> None:
         one.feed(DatagramReceived(one.socket, other.socket, datagram.data))
     assert one.rejected[Reason.UNKNOWN_IKE_SPI] == 1
     assert one.states[0] is State.ESTABLISHED
+
+
+def test_a_message_with_only_one_spi_right_or_both_swapped_is_not_of_the_ike_sa() -> None:
+    _, host, puppet = played()
+    puppet.establish()
+    true = (puppet.spi, puppet.host_spi)
+    for spis, from_initiator in ((true[0] + 1, true[1]), True), ((true[0], true[1] + 1), True), (true[::-1], False):
+        head = Header(*spis, INFORMATIONAL, False, from_initiator, 2)
+        puppet.send(encode_message(head, ()))
+    assert host.rejected == {Reason.UNKNOWN_IKE_SPI: 3}
+
+
+def test_an_initiator_that_floats_to_port_4500_is_answered_there() -> None:
+    _, host, puppet = played()
+    puppet.begin()
+    request = puppet.sealed(AUTH, 1, (*puppet.auth(), *puppet.child()))
+    ours, theirs = SocketAddress(host.address, 4500), SocketAddress(puppet.socket.address, 40000)
+    host.feed(DatagramReceived(ours, theirs, request))
+    puppet.world.run(0.001)
+    assert (host.sent[-1].local, host.sent[-1].remote) == (ours, theirs)
+    (row,) = host.endpoint.snapshot()
+    assert (row.local, row.remote, row.state) == (ours, theirs, State.ESTABLISHED)
+
+
+def test_nobody_moves_an_ike_sa_to_another_address() -> None:
+    _, host, puppet = played()
+    puppet.begin()
+    request = puppet.sealed(AUTH, 1, (*puppet.auth(), *puppet.child()))
+    host.feed(DatagramReceived(host.socket, SocketAddress(ip_address("203.0.113.5"), 500), request))
+    puppet.world.run(0.001)
+    assert host.sent[-1].remote == puppet.socket
 
 
 def test_an_unknown_critical_payload_in_ike_sa_init_is_named() -> None:

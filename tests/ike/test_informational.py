@@ -1,7 +1,10 @@
 """INFORMATIONAL: Deletes in both directions, crossed ones, liveness."""
 
+from dataclasses import replace
+
 import pytest
 
+from oe.ike.child import Child
 from oe.ike.payloads import DeletePayload, NotifyPayload, Payload
 from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
 from oe.ike.settings import IkeSettings
@@ -156,12 +159,65 @@ def test_a_delete_of_a_child_sa_whose_delete_is_under_way_names_it_not_again() -
     assert not host.states
 
 
+# --- one Child SA of several ---
+
+
+def with_a_second() -> tuple[World, Host, Puppet, Child]:
+    """As after a CREATE_CHILD_SA: the IKE SA has another Child SA, with peer's SPI 0x7777."""
+    world, host, puppet = established()
+    ctx = host.endpoint._ctx
+    (sa,) = ctx.sas.values()
+    (first,) = sa.children.values()
+    esp = replace(first.sa.inbound, spi=0x4444), replace(first.sa.outbound, spi=0x7777)
+    second = Child(replace(first.sa, id=next(world.child_ids), inbound=esp[0], outbound=esp[1]), first.ends)
+    sa.children[second.sa.id] = second
+    ctx.children[second.sa.id] = (sa, second)
+    return world, host, puppet, second
+
+
+def test_closing_one_of_several_deletes_that_one_alone() -> None:
+    _, host, puppet, second = with_a_second()
+    host.close(second.sa.id)
+    host.close(second.sa.id)
+    (request,) = puppet.heard()
+    assert puppet.open(request) == (DeletePayload(ProtocolId.ESP, (0x4444,)),)
+    assert not puppet.respond(INFORMATIONAL, 0, DeletePayload(ProtocolId.ESP, (0x7777,)))
+    (row,) = host.endpoint.snapshot()
+    assert second.sa.id not in row.children
+    assert len(row.children) == 1
+    assert row.state is State.ESTABLISHED
+    assert not host.closed
+
+
+def test_its_delete_may_cross_the_peers() -> None:
+    _, host, puppet, second = with_a_second()
+    host.check_all()
+    host.close(second.sa.id)
+    (liveness,) = puppet.heard()
+    assert puppet.open(liveness) == ()
+    # Our Delete waits for its turn; the peer's comes first, and there is nothing left to delete.
+    assert puppet.request(INFORMATIONAL, 2, DeletePayload(ProtocolId.ESP, (0x7777,))) == ()
+    assert not puppet.respond(INFORMATIONAL, 0)
+    assert not host.closed
+    (row,) = host.endpoint.snapshot()
+    assert len(row.children) == 1
+
+
+def test_its_delete_unanswered_means_a_dead_peer() -> None:
+    world, host, _, second = with_a_second()
+    host.close(second.sa.id)
+    world.run(host.settings.request_patience + 0.1)
+    assert list(host.closed.values()) == [Reason.LIVENESS_FAILED]
+    assert not host.states
+
+
 # --- liveness ---
 
 
 def test_a_live_peer_answers_and_nothing_changes() -> None:
     world, one, other = connected()
     before = [len(one.sent), len(other.sent)]
+    one.check_all()
     one.check_all()
     other.check_all()
     world.run(1.0)

@@ -209,7 +209,7 @@ class Host:
     def execute(self, output: IkeOutput) -> None:
         match output:
             case SendDatagram():
-                assert output.local == self.socket
+                assert output.local.address == self.address
                 self.sent.append(output)
                 self.world.carry(output)
             case SignOctets():

@@ -129,3 +129,7 @@ class Watch:
     def protocols(self) -> set[int]:
         """IP protocols seen since the last call."""
         return {protocol for capture in self._captures for protocol in capture.protocols()}
+
+    def packets(self) -> int:
+        """How many packets were seen since the last call."""
+        return sum(capture.protocols().total() for capture in self._captures)

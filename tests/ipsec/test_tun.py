@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from oe.errors import MachineLacks
-from oe.ipsec.tun import MTU, Tun
+from oe.ipsec.tun import Tun
 from tests.ipsec.children import OURS, THEIRS
 from tests.ipsec.netns import Namespace
 
@@ -23,7 +23,7 @@ def test_the_device_is_up_quiet_and_only_its_own_settings_change(host: Namespace
     before = others()
     with host.entered(), closing(Tun("oe-test")) as tun:
         shown = host.sh("ip -d link show oe-test")
-        assert f"mtu {MTU}" in shown
+        assert "mtu 1423" in shown
         assert "UP" in shown
         assert "addrgenmode none" in shown
         assert setting(host, "ipv4/conf/oe-test/rp_filter") == "2"
@@ -32,6 +32,13 @@ def test_the_device_is_up_quiet_and_only_its_own_settings_change(host: Namespace
         assert others() == before
         assert f"{tun.index}: oe-test" in shown
     assert "oe-test" not in host.sh("ip link")
+
+
+@pytest.mark.parametrize(("link", "tunnel"), [(9000, 1423), (1400, 1323), (1280, 1280), (600, 1280)])
+def test_what_fits_the_narrowest_link_fits_the_tunnel(host: Namespace, link: int, tunnel: int) -> None:
+    host.sh(f"ip link add name cable mtu {link} type veth peer name other")
+    with host.entered(), closing(Tun("oe-test")):
+        assert f"mtu {tunnel}" in host.sh("ip link show oe-test")
 
 
 def test_packets_go_in_and_come_out(host: Namespace) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from oe.errors import KernelError
 from oe.ipsec import xfrm_wire as wire
+from oe.ipsec.esp_socket import EspSocket
 from oe.ipsec.model import BackendName
 from oe.ipsec.netlink import NETLINK_XFRM, Netlink
 from oe.ipsec.operations import RESERVED_REQID, PutPolicy, exemptions
@@ -19,7 +20,7 @@ from oe.ipsec.plan import Book
 from oe.ipsec.probe import probe
 from oe.ipsec.xfrm import XfrmBackend, exempt_socket
 from oe.messages import ChildExpired
-from oe.model import Directions, Encapsulation, Mode, Secret
+from oe.model import Directions, Encapsulation, Mode, Reason, Secret
 from tests.ipsec import traffic
 from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, THEIRS, child, mirrored
 from tests.ipsec.ends import ADDRESSES, Ends, Hosts, Watch, exchange_datagram, exchange_everything, with_ends
@@ -212,6 +213,17 @@ def test_reserved_spis_become_sas_as_the_kernel_shows_them(hosts: Hosts) -> None
         assert f"sel src {THEIRS}/32 dst {OURS}/32" in shown
         backend.remove(3)
         assert states(ours) == ""
+
+
+@pytest.mark.usefixtures("kernel_esp")
+def test_the_kernels_drops_have_our_reasons(hosts: Hosts) -> None:
+    ours, theirs = hosts
+    with backend_in(ours) as backend, closing(theirs.call(lambda: EspSocket(THEIRS, 0))) as attacker:
+        assert backend.statistics() == {}
+        backend.install(child(), Directions.BOTH)
+        for esp in (bytes(40), b"\0\0\x10\x01" + bytes(3) + b"\1" + bytes(40)):
+            assert attacker.send(esp, str(OURS))
+        assert backend.statistics() == {Reason.ESP_UNKNOWN_SPI: 1, Reason.ESP_INTEGRITY_FAILED: 1}
 
 
 @pytest.mark.usefixtures("kernel_esp")

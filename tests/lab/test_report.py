@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from oe.lab.flows import Result, Run
 from oe.lab.outcome import Outcome
 from oe.lab.plan import CLIENT, UNLISTED
-from oe.lab.report import document, show
+from oe.lab.report import document, fitting, show
 from oe.lab.rows import Row
 from oe.lab.sightings import Wire
 from oe.model import Group
@@ -79,3 +80,10 @@ def test_the_document_is_plain_json() -> None:
 
 def test_an_unlisted_destination_has_no_group(shown: Callable[..., str]) -> None:
     assert "unlisted" in shown(replace(GOOD, row=replace(ROW, group=None)))
+
+
+@pytest.mark.parametrize(("columns", "dropped"), [(200, []), (100, ["expected"]), (60, ["expected", "queued", "why"])])
+def test_a_narrow_terminal_gets_fewer_columns(columns: int, dropped: list[str]) -> None:
+    console = Console(width=columns)
+    header = [str(column.header) for column in fitting([GOOD], console).columns]
+    assert [name for name in ("expected", "queued", "why", "wire") if name not in header] == dropped

@@ -1,6 +1,7 @@
 """The rows are what the plan can drive, and each has a pair of its own."""
 
 from collections import Counter
+from dataclasses import replace
 
 from oe.lab.outcome import Outcome
 from oe.lab.plan import CLIENT, HOST, host_of
@@ -49,6 +50,7 @@ def test_answered_rows_allow_no_loss() -> None:
     assert _row(Outcome.ENCRYPTED).allows(Outcome.ENCRYPTED, 0)
     assert not _row(Outcome.ENCRYPTED).allows(Outcome.ENCRYPTED, 1)
     assert not _row(Outcome.ENCRYPTED).allows(Outcome.IN_CLEAR, 0)
+    assert replace(_row(Outcome.ENCRYPTED), may_lose=1).allows(Outcome.ENCRYPTED, 1)
     assert _row(Outcome.UNANSWERED).allows(Outcome.UNANSWERED, 2)
 
 

@@ -11,6 +11,8 @@ from tests.trap.netns import GATEWAY, Catcher, Network
 
 @pytest.fixture(scope="module")
 def network(request: pytest.FixtureRequest) -> Iterator[Network]:
+    if os.geteuid() != 0:
+        pytest.skip("namespaces, nft and queues need root")
     built = Network(f"{os.getpid()}-{request.module.__name__.rpartition('_')[2]}")
     try:
         built.build()

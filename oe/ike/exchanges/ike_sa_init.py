@@ -61,17 +61,23 @@ def _common_notifies(sa: IkeSa) -> tuple[Payload, ...]:
 
 
 def begin(ctx: Context, negotiate: Negotiate, now: float) -> IkeSa:
-    """Start an IKE SA for a negotiation: send its first request."""
+    """An IKE SA for a negotiation, entered in the books; `send_request` is next."""
     sa = IkeSa(Role.INITIATOR, State.STARTED, ctx.new_spi(), negotiate.local, negotiate.remote, now)
     sa.negotiation = negotiate
     sa.peer_identity = negotiate.peer_identity
     sa.beginning = Beginning(ctx.entropy(NONCE_OCTETS), offer_ike())
     sa.timers[Timer.SETUP] = negotiate.deadline
     ctx.enter(sa)
-    octets = _request(ctx, sa, sa.beginning, IKE_GROUPS[0])
-    sa.requests.start(octets, now, ctx.settings.retransmit_interval, negotiate.deadline)
-    send(ctx, sa, octets)
     return sa
+
+
+def send_request(ctx: Context, sa: IkeSa, now: float) -> None:
+    """Send the first request of an IKE SA that `begin` made."""
+    if sa.beginning is None:
+        raise RuntimeError("IKE_SA_INIT is over")
+    octets = _request(ctx, sa, sa.beginning, IKE_GROUPS[0])
+    sa.requests.start(octets, now, ctx.settings.retransmit_interval, sa.timers[Timer.SETUP])
+    send(ctx, sa, octets)
 
 
 def _request(ctx: Context, sa: IkeSa, beginning: Beginning, group: KeyExchangeId) -> bytes:
