@@ -188,13 +188,10 @@ class Hands:
 
     @carry_out.register
     def _(self, command: Release) -> None:
-        self._tools.queues.release(command.packets, self._release_bits(command))
-
-    def _release_bits(self, command: Release) -> int:
-        """The mark that says what became of the packet; it always changes, or the kernel would not look again."""
-        if command.verdict is Verdict.CLEAR or self._tools.backend.tunnel_interface is None:
-            return MARK_EXEMPT
-        return MARK_EXEMPT | (MARK_SHIELD_CLOSED if command.fail_closed else MARK_SHIELD_OPEN)
+        shield = MARK_SHIELD_CLOSED if command.fail_closed else MARK_SHIELD_OPEN
+        tunnel = shield if command.verdict is Verdict.PROTECTED else 0
+        # A mark that changes makes the kernel look for route and IPsec policy again.
+        self._tools.queues.release(command.packets, MARK_EXEMPT | tunnel)
 
     @carry_out.register
     def _(self, command: Drop) -> None:

@@ -15,8 +15,7 @@ from oe.trap.spec import Kernel, TrapSpec, fate, fates
 _NETLINK_NETFILTER = 12
 _RECEIVE_OCTETS = 65536
 _NFT_PATIENCE = 60.0
-"""Seconds for one run of `nft`; a hundred thousand intervals take about one."""
-_PRIVILEGE = MachineLacks("no permission to change nftables", "run as root or with CAP_NET_ADMIN")
+"""Seconds for one run of `nft`; a hundred thousand intervals take about three."""
 
 
 class NftTable:
@@ -114,7 +113,7 @@ class NftTable:
         )
         fault = self._send(trial)
         if fault == errno.EPERM:
-            raise _PRIVILEGE
+            raise _no_privilege()
         return fault == 0
 
     def _installed(self) -> TrapSpec:
@@ -141,6 +140,10 @@ class NftTable:
             except BlockingIOError:
                 return fault
             fault = fault or next(filter(None, nfnetlink.errors(answer)), 0)
+
+
+def _no_privilege() -> MachineLacks:
+    return MachineLacks("no permission to change nftables", "run as root or with CAP_NET_ADMIN")
 
 
 def _accepts(rule: str) -> bool:
@@ -170,5 +173,5 @@ def _nft(*options: str, text: str) -> subprocess.CompletedProcess[str]:
     except subprocess.TimeoutExpired as fault:
         raise KernelError("run", "nft", errno.ETIMEDOUT, f"no end within {_NFT_PATIENCE:.0f} s") from fault
     if finished.returncode and "Operation not permitted" in finished.stderr:
-        raise _PRIVILEGE
+        raise _no_privilege()
     return finished

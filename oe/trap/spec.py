@@ -75,7 +75,7 @@ class Fate(StrEnum):
     """The sets of decided pairs, each per family: what happens to the packets of a pair that is in it.
 
     Sets, not one map from pair to `goto`: the kernel walks all of such a map, at every change, to see where each
-    `goto` leads; at 100,000 pairs that is 8 ms per decision.
+    `goto` leads; at 10,000 pairs that is 0.8 ms per decision, and it grows with them.
     """
 
     PASSED = "passed"

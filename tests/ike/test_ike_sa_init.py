@@ -254,10 +254,10 @@ def test_an_answer_with_a_group_that_was_offered_but_not_sent_changes_nothing() 
     _, other_host, other_puppet = started()
     second = IKE_GROUPS[1].to_bytes(2, "big")
     (asked,) = other_puppet.send(other_puppet.notify_init(NotifyType.INVALID_KE_PAYLOAD, second))
-    answer = bytearray(other_puppet.answer_init(asked))
+    answer = other_puppet.answer_init(asked)
     # Both worlds have the same seed and thus the same SPIs: only the requests differ in what they carried.
     assert other_host.sent[0].data == host.sent[0].data
-    assert not puppet.send(bytes(answer))
+    assert not puppet.send(answer)
     assert host.states == [State.STARTED]
     assert not host.notes
     assert puppet.send(puppet.answer_init(request))
