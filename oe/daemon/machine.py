@@ -112,6 +112,8 @@ def trap_spec(config: Config, policies: PolicySet, backend: Backend, mtus: Mappi
         resolvers=config.dns.resolvers,
         resolver_uids=tuple(sorted(resolver_users(config) - {ROOT})),
         tunnel=_tunnel(device, mtus) if device is not None else None,
+        ike_port=config.ike.port,
+        nat_port=config.ike.nat_port,
         max_decisions=max(config.gateway.max_pairs, 1024),
     )
 

@@ -10,8 +10,10 @@ _BUFFER = 4 << 20
 _SO_MARK = socket.SO_MARK
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER = 10, 23
-_PMTUDISC_DONT = 0
-"""No DF: the kernel fragments what is larger than the link."""
+_PMTUDISC_DONT, _PMTUDISC_OMIT = 0, 5
+"""Without DF: the kernel fragments what is too large. OMIT goes by the link's MTU alone. DONT also by what was learnt
+of the path, even from the tunnel about this very host, and so fragments more than it must; but no router fragments
+IPv6, so there it takes DONT to get through a narrow path."""
 
 
 class EspSocket:
@@ -31,7 +33,7 @@ class EspSocket:
                 with suppress(OSError):
                     self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
             if local.version == 4:
-                self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+                self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_OMIT)
             else:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
             self._socket.bind((str(local), 0))

@@ -114,14 +114,14 @@ _NEIGHBOURS = "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-so
 # They have no port to be judged by, and are nothing without the first fragment, which is judged.
 _LATER_FRAGMENTS = ("ip frag-off & 0x1fff != 0 return", "frag frag-off != 0 return")
 
+
 # Path MTU discovery of the tunnel itself. The offsets, in bits, lead over the ICMP header into the packet that the
 # error is about: its protocol, and its source port when it is ESP in UDP.
-_ERRORS_ABOUT_ESP = (
-    "icmp type destination-unreachable @th,136,8 50 return",
-    "icmp type destination-unreachable @th,136,8 17 @th,224,16 4500 return",
-    "icmpv6 type packet-too-big @th,112,8 50 return",
-    "icmpv6 type packet-too-big @th,112,8 17 @th,384,16 4500 return",
-)
+def _errors_about_esp(nat_port: int) -> Iterable[str]:
+    yield "icmp type destination-unreachable @th,136,8 50 return"
+    yield f"icmp type destination-unreachable @th,136,8 17 @th,224,16 {nat_port} return"
+    yield "icmpv6 type packet-too-big @th,112,8 50 return"
+    yield f"icmpv6 type packet-too-big @th,112,8 17 @th,384,16 {nat_port} return"
 
 
 def _floor_chains(spec: TrapSpec) -> Iterable[str]:
@@ -147,9 +147,9 @@ def _floor_chains(spec: TrapSpec) -> Iterable[str]:
             chain,
             *_LATER_FRAGMENTS,
             "meta l4proto { esp, ah } return",
-            "udp dport { 500, 4500 } return",
+            f"udp dport {{ {spec.ike_port}, {spec.nat_port} }} return",
             f"{_NEIGHBOURS} return",
-            *_ERRORS_ABOUT_ESP,
+            *_errors_about_esp(spec.nat_port),
             "fib daddr type { broadcast, multicast, anycast } return",
             "ip daddr 224.0.0.0/4 return",
             "ip6 daddr ff00::/8 return",
@@ -162,7 +162,7 @@ def _floor_chains(spec: TrapSpec) -> Iterable[str]:
 
 def _exemptions(spec: TrapSpec) -> Iterable[str]:
     # The kernel's ESP-in-UDP comes by here too; our own sockets carry the mark.
-    encapsulated = None if spec.tunnel else "udp sport 4500 accept"
+    encapsulated = None if spec.tunnel else f"udp sport {spec.nat_port} accept"
     yield _chain(
         "exempt",
         f"meta mark & {_ALL_MARKS:#x} == {MARK_EXEMPT:#x} accept",

@@ -53,6 +53,9 @@ class TrapSpec:
     """Users whose questions to any port 53 or 853 are never trapped: a recursive resolver on this machine."""
     tunnel: Tunnel | None = None
     """The userspace tunnel; None: tunnels are the kernel's own (XFRM)."""
+    ike_port: int = 500
+    nat_port: int = 4500
+    """UDP ports of IKE and of ESP in UDP: they reach us from closed nets too."""
     max_decisions: int = 262_144
     """Pairs decided at one time, per family."""
 

@@ -14,7 +14,9 @@ from oe.model import Group
 from oe.policy.groups import Entry, PolicySet
 from tests.daemon.test_hands import FakeBackend, Machine
 
-CONFIG = read_config(b'[gateway]\nserve = ["203.0.113.0/24"]\nqueues = [60, 61]\nmax-pairs = 5000', Path("oe.toml"))
+CONFIG = read_config(
+    b'[gateway]\nserve = ["203.0.113.0/24"]\nqueues = [60, 61]\nmax-pairs = 5000\n[ike]\nport = 5500', Path("oe.toml")
+)
 POLICIES = PolicySet.of([Entry(ip_network("198.51.100.0/24"), Group.PRIVATE, "private", 1, "198.51.100.0/24")])[0]
 
 
@@ -30,6 +32,7 @@ def test_trap_of_a_kernel_tunnel_names_no_interface() -> None:
     spec = trap_spec(CONFIG, POLICIES, FakeBackend(Machine(None)), {"eth0": 1500})
     assert spec.tunnel is None
     assert (spec.queue_closed, spec.queue_open, spec.max_decisions) == (60, 61, 5000)
+    assert (spec.ike_port, spec.nat_port) == (5500, 4500)
     assert spec.served == (ip_network("203.0.113.0/24"),)
     assert [interval.group for interval in spec.intervals] == [Group.PRIVATE]
 

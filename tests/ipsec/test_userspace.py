@@ -46,11 +46,11 @@ def test_everything_arrives_and_only_esp_is_on_the_link(hosts: Hosts, inner: int
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_no_fragment_of_esp_is_on_the_link(hosts: Hosts, version: int) -> None:
+def test_no_fragment_of_esp_over_ipv4_is_on_the_link(hosts: Hosts, version: int) -> None:
     """TCP learns the tunnel's size; what else is too large is fragmented before it is sealed."""
 
     async def scenario(ends: Ends) -> None:
-        ends.install(child(pair=ADDRESSES[version], gateways=ADDRESSES[version]))
+        ends.install(child(pair=ADDRESSES[version]))
         await exchange_everything(ends, ADDRESSES[version])
         sent = sum(row.outbound_packets for backend in ends.backends for row in backend.counters())
         assert watch.packets() == sent
