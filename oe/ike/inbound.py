@@ -62,9 +62,9 @@ class Inbound:
         elif sa is None:
             self._stray(datagram, header, now)
         elif header.is_response:
-            self._response(sa, decode_message(datagram.data), now)
+            self._response(sa, decode_message(datagram.data, header), now)
         else:
-            self._request(sa, datagram, decode_message(datagram.data), now)
+            self._request(sa, datagram, decode_message(datagram.data, header), now)
         return None
 
     # --- messages of nobody we know ---
@@ -77,7 +77,7 @@ class Inbound:
         if header.responder_spi or header.message_id or not header.from_initiator or not header.initiator_spi:
             ctx.reject(Reason.UNEXPECTED_MESSAGE, remote, "IKE_SA_INIT request that is no first message")
             return None
-        message = decode_message(datagram.data)
+        message = decode_message(datagram.data, header)
         violation = check(header.exchange, False, False, message.payloads)
         if violation is not None:
             ctx.reject(violation.reason, remote, violation.text)

@@ -136,9 +136,13 @@ def decode_chain(first: int, reader: Reader) -> tuple[tuple[Payload, ...], Seale
     return tuple(payloads), None
 
 
-def decode_message(data: bytes) -> Message:
-    """A message as received, up to its encrypted payload. Raises `ParseError`, also for a major version not ours."""
-    header = decode_header(data)
+def decode_message(data: bytes, header: Header | None = None) -> Message:
+    """A message as received, up to its encrypted payload. Raises `ParseError`, also for a major version not ours.
+
+    `header`: what `decode_header` says of `data`, if that was asked before.
+    """
+    if header is None:
+        header = decode_header(data)
     if header.major_version != MAJOR_VERSION:
         raise ParseError("IKE header", f"version {header.major_version}")
     reader = Reader(data, "IKE message")

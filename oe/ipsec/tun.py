@@ -94,7 +94,7 @@ class Tun:
 
 
 def _mtu(control: socket.socket, own: str) -> int:
-    """What fits into one ESP packet on every link of this host.
+    """What fits into one ESP packet on every link of this host that is up.
 
     Senders learn it: from the kernel's ICMP where they set DF, as TCP does; what they let be fragmented is fragmented
     before it is sealed. So the network sees no fragments of ESP, which firewalls like to drop, except where a path is
@@ -106,5 +106,6 @@ def _mtu(control: socket.socket, own: str) -> int:
             continue
         with suppress(OSError):  # it may be gone by now
             request = _IFREQ_NUMBER.pack(name.encode(), 0)
-            mtus.append(_IFREQ_NUMBER.unpack(fcntl.ioctl(control, _SIOCGIFMTU, request))[1])
+            if _IFREQ_FLAGS.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1] & _IFF_UP:
+                mtus.append(_IFREQ_NUMBER.unpack(fcntl.ioctl(control, _SIOCGIFMTU, request))[1])
     return max(_SMALLEST_MTU, min(mtus) - _OVERHEAD)

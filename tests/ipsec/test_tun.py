@@ -36,7 +36,7 @@ def test_the_device_is_up_quiet_and_only_its_own_settings_change(host: Namespace
 
 @pytest.mark.parametrize(("link", "tunnel"), [(9000, 1423), (1400, 1323), (1280, 1280), (600, 1280)])
 def test_what_fits_the_narrowest_link_fits_the_tunnel(host: Namespace, link: int, tunnel: int) -> None:
-    host.sh(f"ip link add name cable mtu {link} type veth peer name other")
+    host.sh(f"ip link add name cable mtu {link} type veth peer name other", "ip link set cable up")
     with host.entered(), closing(Tun("oe-test")):
         assert f"mtu {tunnel}" in host.sh("ip link show oe-test")
 

@@ -13,6 +13,7 @@ PORT = 4711
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 PACKET_OUTGOING = 4
+SO_RCVBUFFORCE = 33
 FRAGMENT_HEADER, ESP = 44, 50
 
 
@@ -70,7 +71,7 @@ class Capture:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         self._socket.bind(("cable", ETH_P_ALL))
         self._socket.setblocking(False)
 
