@@ -20,7 +20,7 @@ import structlog
 from oe.config import Config
 from oe.control import ControlServer, Json, Refused
 from oe.daemon.hands import Hands, Tools
-from oe.daemon.machine import ROOT, Network, choose_backend, look_around, own_addresses, resolver_users, trap_spec
+from oe.daemon.machine import ROOT, choose_backend, global_addresses, own_addresses, resolver_users, trap_spec
 from oe.dnskeys.resolver import Resolver
 from oe.errors import OeError, ParseError
 from oe.gateway import Gateway, GatewaySettings, OwnSide
@@ -31,7 +31,7 @@ from oe.ipsec.model import Backend, Probe
 from oe.keystore import KeyStore
 from oe.keystore import load as load_keys
 from oe.messages import Event, FlushAsked, PacketTrapped, StopAsked
-from oe.model import MARK_EXEMPT, Group, HostPair, Reason
+from oe.model import MARK_EXEMPT, Address, Group, HostPair, Reason
 from oe.observe import DaemonStatus, configure_log, status_document
 from oe.policy.files import PolicyLoad, load_policies
 from oe.trap.holds import HoldTable
@@ -59,10 +59,10 @@ def run(config: Config) -> int:
     keys = load_keys(config.paths.keys)
     if not keys.public_keys:
         log.warning("no-key", remedy=f"make one with `oe key new --dir {config.paths.keys}` and publish it")
-    network = look_around()
+    addresses = own_addresses(config.gateway.addresses, global_addresses())
 
     async def serve() -> int:
-        return await Service(config, policies, keys, network).serve()
+        return await Service(config, policies, keys, addresses).serve()
 
     with asyncio.Runner() as runner:
         return runner.run(serve())
@@ -76,11 +76,11 @@ class Service:
     _hands: Hands
     _resolver: Resolver
 
-    def __init__(self, config: Config, policies: PolicyLoad, keys: KeyStore, network: Network) -> None:
+    def __init__(self, config: Config, policies: PolicyLoad, keys: KeyStore, addresses: tuple[Address, ...]) -> None:
         self._config = config
         self._policies = policies
         self._keys = keys
-        self._network = network
+        self._addresses = addresses
         self._loop = asyncio.get_running_loop()
         self._log = structlog.get_logger()
         self._events: deque[Event] = deque()
@@ -92,8 +92,7 @@ class Service:
 
     def _make_gateway(self) -> Gateway:
         config, tickets = self._config, count(1)
-        addresses = own_addresses(config.gateway.addresses, self._network.addresses)
-        own = OwnSide(addresses, config.gateway.serve, self._keys.public_keys)
+        own = OwnSide(self._addresses, config.gateway.serve, self._keys.public_keys)
         self._log.info("addresses", own=", ".join(map(str, own.addresses)))
         gateway = config.gateway
         settings = GatewaySettings(
@@ -161,7 +160,7 @@ class Service:
         # The trap before the back end, which at its start takes away the SAs of a run that crashed: their packets
         # must find the trap. At the end the other way round: decisions go before what they point to.
         stack.callback(self._backend.close)
-        table.install(trap_spec(config, self._policies.policies, self._backend, self._network.mtus))
+        table.install(trap_spec(config, self._policies.policies, self._backend))
         stack.callback(self._reduce, table)
         self._backend.start(self._loop, self._feed)
         tools = Tools(queues, table, sockets, resolver, self._backend, self._keys)

@@ -91,6 +91,10 @@ class Backend(Protocol):
     def tunnel_interface(self) -> str | None:
         """The device that marked packets are led into and that decapsulated ones come from; None: XFRM does both."""
 
+    @property
+    def tunnel_mtu(self) -> int:
+        """Octets of the largest packet that goes through `tunnel_interface` in one piece; 0 without such a device."""
+
     def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
         """Take away what a crashed run left behind, and be ready.
 

@@ -42,7 +42,12 @@ _SYSCTLS = (
 
 
 class Tun:
-    """An open TUN device, up, non-blocking; it vanishes with this object or with the process."""
+    """An open TUN device, up, non-blocking; it vanishes with this object or with the process.
+
+    `mtu`: octets of the largest packet that it takes.
+    """
+
+    mtu: int
 
     def __init__(self, name: str) -> None:
         """Raises MachineLacks without TUN, without the right to it, or when the name is taken."""
@@ -88,7 +93,8 @@ class Tun:
                 Path(f"/proc/sys/net/{family}/conf/{self.name}/{key}").write_text(value, "ascii")
         name = self.name.encode()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            fcntl.ioctl(control, _SIOCSIFMTU, _IFREQ_NUMBER.pack(name, _mtu(control, self.name)))
+            self.mtu = _mtu(control, self.name)
+            fcntl.ioctl(control, _SIOCSIFMTU, _IFREQ_NUMBER.pack(name, self.mtu))
             flags = _IFREQ_FLAGS.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ_FLAGS.pack(name, 0)))[1]
             fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(name, flags | _IFF_UP))
 

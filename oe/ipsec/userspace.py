@@ -84,6 +84,10 @@ class UserspaceBackend:
     def tunnel_interface(self) -> str:
         return self._tun.name
 
+    @property
+    def tunnel_mtu(self) -> int:
+        return self._tun.mtu
+
     def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
         self._loop, self._on_event = loop, on_event
         self._shield.raise_over(self._tun.index)

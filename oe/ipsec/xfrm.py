@@ -61,6 +61,7 @@ class XfrmBackend:
     modes = frozenset(Mode)
     encapsulates = True
     tunnel_interface = None
+    tunnel_mtu = 0
 
     def __init__(self) -> None:
         self._netlink = Netlink(NETLINK_XFRM)

@@ -116,6 +116,10 @@ class FakeBackend:
     def tunnel_interface(self) -> str | None:
         return self.machine.tunnel_interface
 
+    @property
+    def tunnel_mtu(self) -> int:
+        return 1400
+
     def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
         self.machine.told.append(("start",))
 

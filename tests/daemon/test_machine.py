@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from oe.config import read_config
-from oe.daemon.machine import largest_inner, own_addresses, trap_spec
+from oe.daemon.machine import own_addresses, trap_spec
 from oe.errors import MachineLacks
 from oe.model import Group
 from oe.policy.groups import Entry, PolicySet
@@ -20,16 +20,8 @@ CONFIG = read_config(
 POLICIES = PolicySet.of([Entry(ip_network("198.51.100.0/24"), Group.PRIVATE, "private", 1, "198.51.100.0/24")])[0]
 
 
-def test_inner_packet_fits_with_all_that_esp_adds() -> None:
-    inner = largest_inner([9000, 1500])
-    assert inner == 1426
-    assert (inner + 2) % 4 == 0
-    assert 40 + 8 + 8 + inner + 2 + 16 <= 1500
-    assert largest_inner([]) == inner
-
-
 def test_trap_of_a_kernel_tunnel_names_no_interface() -> None:
-    spec = trap_spec(CONFIG, POLICIES, FakeBackend(Machine(None)), {"eth0": 1500})
+    spec = trap_spec(CONFIG, POLICIES, FakeBackend(Machine(None)))
     assert spec.tunnel is None
     assert (spec.queue_closed, spec.queue_open, spec.max_decisions) == (60, 61, 5000)
     assert (spec.ike_port, spec.nat_port) == (5500, 4500)
@@ -38,9 +30,9 @@ def test_trap_of_a_kernel_tunnel_names_no_interface() -> None:
 
 
 def test_trap_of_a_userspace_tunnel_knows_its_size() -> None:
-    spec = trap_spec(CONFIG, POLICIES, FakeBackend(Machine("oe0")), {"eth0": 1500, "oe0": 576})
+    spec = trap_spec(CONFIG, POLICIES, FakeBackend(Machine("oe0")))
     assert spec.tunnel is not None
-    assert (spec.tunnel.interface, spec.tunnel.mtu) == ("oe0", 1426)
+    assert (spec.tunnel.interface, spec.tunnel.mtu) == ("oe0", 1400)
 
 
 @pytest.fixture
@@ -68,8 +60,8 @@ def in_namespace(name: str, code: str) -> str:
 
 @pytest.mark.netns
 def test_own_addresses_are_the_global_ones_that_may_be_used(namespace: str) -> None:
-    code = "from oe.daemon.machine import look_around as look; print(*look().addresses, look().mtus)"
-    assert in_namespace(namespace, code) == "192.0.2.1 2001:db8::1 {'wire0': 1500}"
+    code = "from oe.daemon.machine import global_addresses; print(*global_addresses())"
+    assert in_namespace(namespace, code) == "192.0.2.1 2001:db8::1"
 
 
 HERE = ip_address("192.0.2.1")
