@@ -1,1 +1,1 @@
-"""Measurements: what a handshake costs the responder, and how long a first connection waits. See docs/performance.md."""
+"""Measurements: responder CPU per handshake, and how long a first connection waits. See docs/performance.md."""

@@ -45,8 +45,7 @@ def sample(backend: str = "auto", keyed: int = len(KEYED), keyless: int = len(KE
     inside = (sys.executable, "-m", "bench.samples", backend, str(keyed), str(keyless))
     done = subprocess.run(
         ["unshare", *user, "--mount", "--net", "--pid", "--mount-proc", "--fork", "--kill-child", "--", *inside],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=_PATIENCE,
         text=True,
         check=False,

@@ -21,7 +21,7 @@ _HASHES = {
     SignatureScheme.RSA_PSS_SHA384: SHA384(),
     SignatureScheme.RSA_PSS_SHA512: SHA512(),
 }
-_PRF_CALLS = 1 + 5 + 2 + 2
+PRF_CALLS = 1 + 5 + 2 + 2
 """SKEYSEED; SK_d to SK_pr, 264 octets in blocks of 64; one for each end's AUTH; 72 octets of KEYMAT."""
 _PRF_INPUT = bytes(64 + 80 + 1)
 """The usual prf+ step with SHA-512: the block before, both nonces and SPIs, a number."""
@@ -54,7 +54,7 @@ class Floor:
             ours.exchange(X25519PublicKey.from_public_bytes(public))
 
         def prf() -> None:
-            for _ in range(_PRF_CALLS):
+            for _ in range(PRF_CALLS):
                 hmac.digest(_KEY, _PRF_INPUT, "sha512")
 
         def aead() -> None:

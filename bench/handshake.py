@@ -10,9 +10,9 @@ Only what an engine and its key hand do is timed; the datagrams are handed over 
 """
 
 import os
-from cProfile import Profile
 from collections import deque
 from collections.abc import Iterator
+from cProfile import Profile
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address

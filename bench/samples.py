@@ -1,8 +1,9 @@
 """Inside the lab: cold first connections of fresh pairs, and the controls beside them. `python -m bench.samples`.
 
-Cold means: no daemon has asked for any of the names (oe's key cache has none of them: every sample has owners of its
-own on both sides), and the validating resolvers of both hosts have been made to forget everything, DNSSEC keys of the
-zones included, right before the sample.
+Cold means two things. No key cache of a daemon has a name that the sample waits for: no two samples share a
+destination, and no two keyed ones share either address. (A keyless sample does not wait for the answer about our own
+address.) And the validating resolvers of both hosts have been made to forget everything, DNSSEC keys of the zones
+included, right before the sample.
 
 It builds a lab in the namespaces that it finds itself in, like oe.lab.holder; one run is one lab. Prints one JSON
 object: lists of samples, all times in milliseconds.

@@ -28,6 +28,11 @@ from oe.model import (
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """Everything is open and in place; comes once, before every other event."""
+
+
+@dataclass(frozen=True, slots=True)
 class PacketTrapped:
     """A packet that no decision covers waits in a queue."""
 
@@ -106,7 +111,8 @@ class StopAsked:
 
 
 Event = (
-    PacketTrapped
+    Started
+    | PacketTrapped
     | KeysLookedUp
     | DatagramReceived
     | OctetsSigned

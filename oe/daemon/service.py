@@ -30,7 +30,7 @@ from oe.ike.udp import UdpSockets
 from oe.ipsec.model import Backend, Probe
 from oe.keystore import KeyStore
 from oe.keystore import load as load_keys
-from oe.messages import Event, FlushAsked, PacketTrapped, StopAsked
+from oe.messages import Event, FlushAsked, PacketTrapped, Started, StopAsked
 from oe.model import MARK_EXEMPT, Address, Group, HostPair, Reason
 from oe.observe import DaemonStatus, configure_log, status_document
 from oe.policy.files import PolicyLoad, load_policies
@@ -167,6 +167,7 @@ class Service:
         self._hands = Hands(tools, self._loop, self._feed, self._finished.set)
         stack.callback(self._hands.close)
         queues.attach(self._loop)
+        self._feed(Started())
 
     def _reduce(self, table: NftTable) -> None:
         try:

@@ -11,6 +11,7 @@ from oe.gateway.decisions import VERDICTS, Decisions
 from oe.gateway.inbound import Inbound
 from oe.gateway.outbound import Outbound, Ports
 from oe.gateway.pairs import Failure, Pair
+from oe.gateway.preflight import Preflight
 from oe.messages import (
     ChildClosed,
     ChildExpired,
@@ -38,6 +39,7 @@ from oe.messages import (
     SendDatagram,
     SignOctets,
     SpiReserved,
+    Started,
     StopAsked,
 )
 from oe.model import Address, Group, HeldPacket, HostPair, PairState, PairStatus, Reason, Verdict
@@ -92,6 +94,7 @@ class Gateway:
         self._outbound = Outbound(self._context, ports)
         self._children = Children(self._context, self._decisions, self._outbound, self._feed_ike)
         self._inbound = Inbound(self._context, self._feed_ike)
+        self._preflight = Preflight(self._context)
         self._ike = make_ike(self._inbound.admits)
         self._stopping = False
         self._draining = False
@@ -101,6 +104,8 @@ class Gateway:
     def handle(self, event: Event, now: float) -> None:
         """Take in one event. The commands that follow from it are waiting in `take` afterwards."""
         match event:
+            case Started():
+                self._preflight.start(now)
             case PacketTrapped(packet):
                 self._trapped(packet, now)
             case KeysLookedUp():

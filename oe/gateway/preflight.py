@@ -1,0 +1,36 @@
+"""Is our own key published? Asked at the start: a missing record is told before the first peer stumbles over it.
+
+The answers stay in the cache, where the first packets find them (step I0 of opportunistic encryption).
+"""
+
+from oe.gateway.candidates import own_credentials
+from oe.gateway.context import Context
+from oe.model import Address, KeyAnswer, Reason
+
+MOST_ADDRESSES = 32
+"""A machine with more addresses than this learns of the others when they are used."""
+
+
+class Preflight:
+    """Looks at our own records and tells what it finds; it decides nothing."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def start(self, now: float) -> None:
+        """Ask for the first of our addresses."""
+        if not self._context.own.keys:
+            return
+        for address in self._context.own.addresses[:MOST_ADDRESSES]:
+            self._context.look_up(address, now + self._context.settings.setup_budget, self._answered)
+
+    def _answered(self, answer: KeyAnswer, _now: float) -> None:
+        found = own_credentials(answer, self._context.own)
+        if isinstance(found, Reason):
+            self._tell_missing(answer.owner, found, answer.detail)
+        else:
+            self._context.note("info", "own-key-published", address=answer.owner, grade=answer.grade)
+
+    def _tell_missing(self, address: Address, reason: Reason, detail: str) -> None:
+        remedy = f"publish what `oe key show --address {address}` prints; until then no peer can verify us"
+        self._context.note("warning", "own-key-missing", address=address, reason=reason, detail=detail, remedy=remedy)
