@@ -25,6 +25,7 @@ from oe.dnskeys.resolver import Resolver
 from oe.errors import OeError, ParseError
 from oe.gateway import Gateway, GatewaySettings, OwnSide
 from oe.ike.endpoint import Endpoint
+from oe.ike.rehearsal import rehearse
 from oe.ike.settings import IkeSettings
 from oe.ike.udp import UdpSockets
 from oe.ipsec.model import Backend, Probe
@@ -59,6 +60,8 @@ def run(config: Config) -> int:
     keys = load_keys(config.paths.keys)
     if not keys.public_keys:
         log.warning("no-key", remedy=f"make one with `oe key new --dir {config.paths.keys}` and publish it")
+    for key in keys.public_keys:
+        rehearse(key, keys.sign, os.urandom)
     addresses = own_addresses(config.gateway.addresses, global_addresses())
 
     async def serve() -> int:

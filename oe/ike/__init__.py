@@ -28,6 +28,7 @@ Stateful, on top of it; time comes in with each call, and what is to be done out
     exchanges/   a file for each exchange and role
     inbound      the gates on a datagram's way in
     endpoint     the engine and its five verbs
+    rehearsal    a handshake with ourselves, at the start
 
 Nothing of that reads a clock, opens a socket or makes its own chance: entropy is a parameter. `udp` has the sockets.
 """
