@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 
-.PHONY: lab test check bench clean setup
+.PHONY: lab test check bench docs clean setup
 
 lab: setup
 	@$(BIN)/oe lab
@@ -19,6 +19,9 @@ check: setup
 
 bench: setup
 	@$(BIN)/python -m bench
+
+docs: setup
+	@$(BIN)/python docs/generate.py
 
 setup:
 	@packaging/setup

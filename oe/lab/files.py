@@ -24,6 +24,7 @@ def nsd(directory: Path) -> str:
             '  pidfile: ""',
             f'  xfrdfile: "{directory}/xfrd.state"',
             f'  zonelistfile: "{directory}/zone.list"',
+            f'  xfrdir: "{directory}"',
             "  server-count: 1",
             "remote-control:",
             "  control-enable: no",

@@ -82,10 +82,11 @@ def show(run: Run, seconds: float) -> None:
 
 def fitting(results: Sequence[Result], console: Console) -> Table:
     """The table with as many columns as the terminal has room for."""
-    columns = _COLUMNS
+    columns: tuple[str, ...] = _COLUMNS
+    unlimited = console.options.update(max_width=_WIDE)
     for dropped in _DROPPED:
         table = _table(results, columns)
-        if Measurement.get(console, console.options, table).maximum <= console.width:
+        if Measurement.get(console, unlimited, table).maximum <= console.width:
             return table
         columns = tuple(column for column in columns if column != dropped)
     return _table(results, columns)

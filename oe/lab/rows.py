@@ -58,7 +58,7 @@ class Row:
         return self.far_group is None and self.expected not in (Outcome.NOTHING, Outcome.UNANSWERED)
 
     def allows(self, outcome: Outcome, lost: int) -> bool:
-        """Whether this is what must come of it. Refused at once is as good as nothing; what is answered loses nothing."""
+        """Whether this is what must come of it; refused at once is as good as nothing."""
         if self.expected is Outcome.NOTHING:
             return outcome in (Outcome.NOTHING, Outcome.REFUSED)
         return outcome is self.expected and not (outcome in ANSWERED and lost > self.may_lose)

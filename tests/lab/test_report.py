@@ -82,7 +82,7 @@ def test_an_unlisted_destination_has_no_group(shown: Callable[..., str]) -> None
     assert "unlisted" in shown(replace(GOOD, row=replace(ROW, group=None)))
 
 
-@pytest.mark.parametrize(("columns", "dropped"), [(200, []), (100, ["expected"]), (60, ["expected", "queued", "why"])])
+@pytest.mark.parametrize(("columns", "dropped"), [(200, []), (110, ["expected"]), (80, ["expected", "queued", "why"])])
 def test_a_narrow_terminal_gets_fewer_columns(columns: int, dropped: list[str]) -> None:
     console = Console(width=columns)
     header = [str(column.header) for column in fitting([GOOD], console).columns]

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from scapy.layers.dns import DNS
 from scapy.utils import rdpcap
 
 from oe.lab.plan import HOSTS
@@ -111,7 +112,7 @@ def test_a_peer_without_a_key_waits_for_dns_only(lab: Finished) -> None:
 def test_captures_are_there_for_every_link_and_readable(lab: Finished) -> None:
     linked = {host.link for host in HOSTS if host.behind is None}
     assert {path.stem for path in lab.captures.iterdir()} >= linked
-    assert any(packet.haslayer("DNS") for packet in rdpcap(str(lab.captures / "to-dns.pcap")))
+    assert any(packet.haslayer(DNS) for packet in rdpcap(str(lab.captures / "to-dns.pcap")))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
