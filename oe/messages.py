@@ -40,6 +40,16 @@ class PacketTrapped:
 
 
 @dataclass(frozen=True, slots=True)
+class ClearPacketRefused:
+    """A clear packet from a `private` net was dropped at our door. It proves nothing; it may start a check.
+
+    `pair` is in our orientation: the packet went from `destination` to `source`.
+    """
+
+    pair: HostPair
+
+
+@dataclass(frozen=True, slots=True)
 class KeysLookedUp:
     """Answer to `LookUpKeys`."""
 
@@ -113,6 +123,7 @@ class StopAsked:
 Event = (
     Started
     | PacketTrapped
+    | ClearPacketRefused
     | KeysLookedUp
     | DatagramReceived
     | OctetsSigned

@@ -25,6 +25,11 @@ class HostPair:
     source: Address
     destination: Address
 
+    @property
+    def reversed(self) -> "HostPair":
+        """The same two hosts as the other side names them."""
+        return HostPair(self.destination, self.source)
+
     def __str__(self) -> str:
         return f"{self.source} → {self.destination}"
 
@@ -180,6 +185,7 @@ class Reason(StrEnum):
     HOLD_DEADLINE = "hold-deadline"
     TOO_MANY_PAIRS = "too-many-pairs"
     DECISION_EXPIRED = "decision-expired"
+    CLEAR_FROM_PRIVATE = "clear-from-private"
     # the operator
     POLICY_RELOADED = "policy-reloaded"
     OPERATOR_FLUSH = "operator-flush"

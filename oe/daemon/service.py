@@ -31,7 +31,7 @@ from oe.ike.udp import UdpSockets
 from oe.ipsec.model import Backend, Probe
 from oe.keystore import KeyStore
 from oe.keystore import load as load_keys
-from oe.messages import Event, FlushAsked, PacketTrapped, Started, StopAsked
+from oe.messages import ClearPacketRefused, Event, FlushAsked, PacketTrapped, Started, StopAsked
 from oe.model import MARK_EXEMPT, Address, Group, HostPair, Reason
 from oe.observe import DaemonStatus, configure_log, status_document
 from oe.policy.files import PolicyLoad, load_policies
@@ -148,6 +148,7 @@ class Service:
             closed=closed,
             open=open_,
             on_packet=lambda packet: self._feed(PacketTrapped(packet)),
+            on_refused=lambda packet: self._feed(ClearPacketRefused(packet.pair.reversed)),
             on_malformed=self._malformed,
             max_len=config.gateway.hold_in_all,
         )

@@ -22,6 +22,9 @@ from oe.messages import (
 from oe.model import ChildSa, Directions, HostPair, KeyAnswer, PairState, Reason, RecordKind
 from oe.policy.flow import FlowEvent
 
+GRACE = 0.03
+"""Seconds between our IKE_AUTH answer and the first ESP of ours, when we have packets waiting for it."""
+
 
 class Children:
     """`feed_ike(input, now)` hands something to the IKE engine and carries out what follows."""
@@ -59,7 +62,7 @@ class Children:
         elif self._stopping:
             self._context.emit(RemoveChild(ready.child.id))
         elif event.directions is not Directions.INBOUND:
-            self._protect(ready, now)
+            self._complete(ready, now)
 
     def closed(self, child: int, reason: Reason, now: float) -> None:
         """A Child SA is over. Its predecessor of the same pair takes over; without one the trap shows through."""
@@ -68,7 +71,7 @@ class Children:
             return
         self._context.note("info", "child-closed", pair=pair.pair, reason=reason, child=child)
         self._context.reasons[reason] += 1
-        if pair.state is PairState.PROTECTED and pair.outbounds == [child]:
+        if pair.state is PairState.PROTECTED and list(pair.outbounds) == [child]:
             # The trap first: between the two commands a packet must find no open door.
             self._decisions.forget(pair, FlowEvent.CHILD_CLOSED, now, reason)
         self._discard(pair, child)
@@ -95,7 +98,7 @@ class Children:
             pair = self._pair_of(counters.child)
             if pair is None:
                 continue
-            if pair.outbounds[-1:] == [counters.child]:
+            if pair.protecting is not None and pair.protecting.id == counters.child:
                 pair.counters = counters
             if self._liveness.doubts(counters, now):
                 self._feed_ike(CheckLiveness(counters.child), now)
@@ -116,17 +119,32 @@ class Children:
         pair.children[ready.child.id] = ready.child
         self._pairs[ready.child.id] = ready.child.pair
 
-    def _protect(self, ready: ChildReady, now: float) -> None:
-        """Both directions are in the kernel: from now on the pair's packets leave as ESP."""
+    def _complete(self, ready: ChildReady, now: float) -> None:
+        """Both directions are in the kernel."""
         pair = self._pair_of(ready.child.id)
         if pair is None:
             return
+        pair.outbounds[ready.child.id] = ready
+        if ready.negotiation is None and self._decisions.holds(pair):
+            # Both sides began at once. Our answer is on its way, and behind it the peer has a signature to verify
+            # before it can read ESP: what waits here would overtake all that.
+            self._context.timers.set(("grace", pair.pair), now + GRACE)
+        else:
+            self._protect(pair, ready, now)
+
+    def grace_over(self, pair: Pair, now: float) -> None:
+        """The peer has had its time, or nothing else is left to wait for."""
+        if pair.carrier is not None:
+            self._protect(pair, pair.carrier, now)
+
+    def _protect(self, pair: Pair, ready: ChildReady, now: float) -> None:
+        """From now on the pair's packets leave as ESP."""
         initiated = ready.negotiation is not None
         if pair.attempt is not None and pair.attempt.negotiation == ready.negotiation:
             pair.candidate = pair.attempt.current
         self._outbound.abandon(pair)
-        self._context.timers.cancel(("retry", pair.pair))
-        pair.outbounds.append(ready.child.id)
+        for kind in ("retry", "grace"):
+            self._context.timers.cancel((kind, pair.pair))
         pair.key, pair.counters = ready.peer_key, None
         pair.retries, pair.detail = 0, ""
         pair.reason = Reason.PROTECTED_AS_INITIATOR if initiated else Reason.PROTECTED_AS_RESPONDER
@@ -150,8 +168,7 @@ class Children:
 
     def _discard(self, pair: Pair, child: int) -> None:
         pair.children.pop(child, None)
-        if child in pair.outbounds:
-            pair.outbounds.remove(child)
+        pair.outbounds.pop(child, None)
         self._pairs.pop(child, None)
         self._liveness.forget(child)
         self._context.emit(RemoveChild(child))

@@ -17,6 +17,7 @@ from oe.messages import (
     ChildExpired,
     ChildInstalled,
     ChildReady,
+    ClearPacketRefused,
     CloseEverything,
     Command,
     CountersRead,
@@ -108,6 +109,8 @@ class Gateway:
                 self._preflight.start(now)
             case PacketTrapped(packet):
                 self._trapped(packet, now)
+            case ClearPacketRefused(pair):
+                self._called(pair, now)
             case KeysLookedUp():
                 self._context.looked_up(event, now)
             case DatagramReceived() | OctetsSigned() | SpiReserved():
@@ -190,11 +193,30 @@ class Gateway:
             self._context.emit(Release((packet.id,), verdict, fail_closed=False))
         return True
 
+    def _called(self, key: HostPair, now: float) -> None:
+        """Somebody in a `private` net talks to us in clear: it may wait for us to begin (`clear-or-private`).
+
+        Its packet is dropped, and proves nothing. It starts what our own first packet would start, and no more:
+        a pair that is known already is not touched.
+        """
+        self._context.reasons[Reason.CLEAR_FROM_PRIVATE] += 1
+        known = self._decisions.find(key) is not None
+        room = not self._stopping and len(self._decisions) < self._context.settings.max_pairs
+        ours = self._context.own.serves(key.source)
+        if known or not room or not ours or select(self._context.policies, key.destination).group is not Group.PRIVATE:
+            return
+        pair = self._decisions.enter(key, now)
+        self._decisions.move(pair, FlowEvent.TRAPPED, now)
+        self._outbound.start(pair, now)
+
     # --- attempts ----------------------------------------------------------------------------------------------
 
     def _fall_back(self, pair: Pair, failure: Failure, answer_lifetime: float | None, now: float) -> None:
         """An attempt came to nothing. A standing decision is not touched by it, a living SA even less."""
         self._context.reasons[failure.reason] += 1
+        if pair.outbounds and pair.state is not PairState.PROTECTED:
+            self._children.grace_over(pair, now)
+            return
         if pair.state not in VERDICTS:
             self._decisions.fall_back(pair, failure, answer_lifetime, now)
         if failure.reason in RETRYABLE and pair.state is not PairState.PROTECTED:
@@ -210,7 +232,9 @@ class Gateway:
         pair = self._decisions.find(key)
         if pair is None or pair.state is PairState.PROTECTED:
             return
-        if kind == "retry" and pair.attempt is None:
+        if kind == "grace":
+            self._children.grace_over(pair, now)
+        elif kind == "retry" and pair.attempt is None:
             self._outbound.start(pair, now, background=pair.state in VERDICTS)
         elif kind == "expiry":
             # The next packet is a first packet again; it need not wait for an attempt that runs in the background.

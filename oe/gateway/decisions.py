@@ -68,6 +68,10 @@ class Decisions:
         if full is not None:
             self._drop((packet,), full)
 
+    def holds(self, pair: Pair) -> bool:
+        """Packets of the pair wait."""
+        return self._holds.held(pair.pair) > 0
+
     def let_go(self, packets: tuple[HeldPacket, ...], pair: Pair, verdict: Verdict) -> None:
         """Give packets the verdict of their pair."""
         if verdict is Verdict.BLOCKED:
@@ -136,7 +140,7 @@ class Decisions:
         """Back to the trap: no decision, no record. Packets that are still held are dropped, `why` says the reason."""
         was_decided = pair.state in VERDICTS
         self.move(pair, event, now)
-        for kind in ("expiry", "retry", "attempt"):
+        for kind in ("expiry", "retry", "attempt", "grace"):
             self._context.timers.cancel((kind, pair.pair))
         if was_decided:
             self._context.emit(Undecide(pair.pair))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from oe.gateway.candidates import Candidate, Credentials
+from oe.messages import ChildReady
 from oe.model import (
     ChildCounters,
     ChildSa,
@@ -59,14 +60,21 @@ class Pair:
     key: PublicKey | None = None
     children: dict[int, ChildSa] = field(default_factory=dict)
     """Child SAs whose inbound half is installed, oldest first."""
-    outbounds: list[int] = field(default_factory=list)
-    """Child SAs whose outbound half is installed too; the last one carries our packets."""
+    outbounds: dict[int, ChildReady] = field(default_factory=dict)
+    """By Child SA, those whose outbound half is installed too; the last one carries our packets."""
     counters: ChildCounters | None = None
     retries: int = 0
 
     @property
     def protecting(self) -> ChildSa | None:
-        return self.children[self.outbounds[-1]] if self.outbounds else None
+        """The Child SA that carries our packets."""
+        carrier = self.carrier
+        return carrier.child if carrier is not None else None
+
+    @property
+    def carrier(self) -> ChildReady | None:
+        """How it came to be."""
+        return next(reversed(self.outbounds.values()), None)
 
     def status(self, held: int, lost: int) -> PairStatus:
         child = self.protecting

@@ -55,7 +55,9 @@ class Tun:
         try:
             self._fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise MachineLacks(f"{_DEVICE} cannot be opened: {error.strerror}", "load the module tun") from error
+            denied = error.errno in (errno.EACCES, errno.EPERM)
+            remedy = f"let this user open {_DEVICE}, or run as root" if denied else "load the module tun"
+            raise MachineLacks(f"{_DEVICE} cannot be opened: {error.strerror}", remedy) from error
         try:
             fcntl.ioctl(self._fd, _TUNSETIFF, _IFREQ_FLAGS.pack(name.encode(), _IFF_TUN | _IFF_NO_PI))
             self._configure()

@@ -19,6 +19,8 @@ from oe.trap.packet import COPIED_OCTETS, peek
 _DRAIN = 64
 """Packets per turn of the event loop: a flood must not keep timers and IKE waiting."""
 _HOOK_PREROUTING = 0
+_HOOKS_AT_THE_DOOR = (1, 2)
+"""INPUT and FORWARD: clear packets from a `private` net on their way in."""
 _STATISTICS = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
 
 
@@ -39,9 +41,10 @@ class TrapQueues:
     """Both queues on one event loop; one sequence of packet ids for the life of the object.
 
     `closed` and `open` are queue numbers. A full closed queue drops; a full open one lets pass, as its group does
-    when nobody can be asked. `on_packet` gets every packet that can be read, `on_malformed` an account of every one
-    that cannot. Such a packet is dropped from either queue: its own receiver could not read it, and letting pass
-    what we do not understand would be a way around the trap.
+    when nobody can be asked. `on_packet` gets every packet that waits for a verdict. `on_refused` gets every one that
+    came in clear from a closed net: it is dropped whatever anybody says. `on_malformed` gets an account of every one
+    that cannot be read. Such a packet is dropped from either queue: its own receiver could not read it, and letting
+    pass what we do not understand would be a way around the trap.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class TrapQueues:
         closed: int,
         open: int,
         on_packet: Callable[[HeldPacket], None],
+        on_refused: Callable[[HeldPacket], None],
         on_malformed: Callable[[ParseError], None],
         max_len: int = 8192,
         receive_octets: int = 4 << 20,
@@ -59,6 +63,7 @@ class TrapQueues:
         `max_len` bounds the packets waiting in each queue, `receive_octets` the socket's buffer.
         """
         self._on_packet = on_packet
+        self._on_refused = on_refused
         self._on_malformed = on_malformed
         self._numbers = (closed, open)
         self._ids = count(1)
@@ -143,8 +148,12 @@ class TrapQueues:
             packet.drop()
             self._on_malformed(fault)
         else:
-            self._waiting[held.id] = packet
-            self._on_packet(held)
+            if packet.hook in _HOOKS_AT_THE_DOOR:
+                packet.drop()
+                self._on_refused(held)
+            else:
+                self._waiting[held.id] = packet
+                self._on_packet(held)
         self._drained += 1
         if self._drained >= _DRAIN:
             raise _EnoughForNow

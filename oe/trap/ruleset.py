@@ -53,7 +53,7 @@ def render_floor(spec: TrapSpec) -> str:
     """
     if not spec.has_closed_nets:
         return "\n".join([*_REPLACE, ""])
-    body = [*_FLOOR_SETS, *_floor_chains(spec), *_hooks(spec, floor_only=True)]
+    body = [*_FLOOR_SETS, *_floor_chains(spec, floor_only=True), *_hooks(spec, floor_only=True)]
     return "\n".join([*_REPLACE, "table inet oe {", *body, "}", *_elements(spec, floor_only=True), ""])
 
 
@@ -124,7 +124,7 @@ def _errors_about_esp(nat_port: int) -> Iterable[str]:
     yield f"icmpv6 type packet-too-big @th,112,8 17 @th,384,16 {nat_port} return"
 
 
-def _floor_chains(spec: TrapSpec) -> Iterable[str]:
+def _floor_chains(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
     yield from _exemptions(spec)
     for counter in Dropped:
         yield _chain(f"drop-{counter}", f"counter name {counter} drop")
@@ -155,6 +155,10 @@ def _floor_chains(spec: TrapSpec) -> Iterable[str]:
             "ip6 daddr ff00::/8 return",
             "ip daddr . ip saddr . meta l4proto . th dport . th sport @asked4 return",
             "ip6 daddr . ip6 saddr . meta l4proto . th dport . th sport @asked6 return",
+            # Its sender may only be waiting for us to begin; some of these are shown to the daemon, and go no further.
+            "limit rate 10/second burst 20 packets goto call-back"
+            if counter is Dropped.CLEAR_FROM_PRIVATE and not floor_only
+            else None,
             f"goto drop-{counter}",
         )
     yield _chain("to-client", *_closed_nets("saddr", "from"))
@@ -193,6 +197,8 @@ def _trap_chains(spec: TrapSpec, kernel: Kernel) -> Iterable[str]:
         ("queue-open", " flags bypass", spec.queue_open),
     ):
         yield _chain(name, f"queue{flags} to {queue}" if kernel.native_queue else None)
+    counted = f"counter name {Dropped.CLEAR_FROM_PRIVATE}"
+    yield _chain("call-back", counted, "jump queue-closed", "drop")
     yield _chain("trap-closed", "jump not-unicast", "jump queue-closed", f"goto drop-{Dropped.UNQUEUED}")
     yield _chain("trap-open", "jump not-unicast", "jump queue-open")
     yield _chain(

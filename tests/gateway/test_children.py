@@ -1,5 +1,6 @@
 """Child SAs: who installs, who replaces whom, who asks whether the peer lives."""
 
+from oe.gateway.children import GRACE
 from oe.messages import (
     CheckLiveness,
     ChildClosed,
@@ -11,6 +12,7 @@ from oe.messages import (
     IkeInput,
     IkeOutput,
     InstallChild,
+    NegotiationEnded,
     ReadCounters,
     Release,
     RemoveChild,
@@ -65,10 +67,53 @@ def test_peer_that_comes_first_frees_what_we_hold_and_our_attempt_is_dropped() -
     script = Script(answers=())
     packet = script.trap()
     responder(script)
+    assert script.all(Release) == []
+    script.run_until(GRACE)
     assert script.all(Release) == [Release((packet,), Verdict.PROTECTED, fail_closed=False)]
     script.run_until(10.0)
     assert script.all(Undecide) == []
     assert [decide.verdict for decide in script.all(Decide)] == [Verdict.PROTECTED]
+
+
+def test_what_is_trapped_while_the_peer_gets_ready_waits_too() -> None:
+    script = Script(answers=())
+    first = script.trap()
+    responder(script)
+    second = script.trap()
+    assert script.all(Release) == []
+    script.run_until(GRACE)
+    assert script.all(Release) == [Release((first, second), Verdict.PROTECTED, fail_closed=False)]
+
+
+def test_our_own_negotiation_that_completes_meanwhile_ends_the_wait() -> None:
+    script = Script()
+    packet = script.trap()
+    responder(script)
+    script.protect(id=2)
+    assert script.all(Release) == [Release((packet,), Verdict.PROTECTED, fail_closed=False)]
+    script.run_until(1.0)
+    assert len(script.all(Decide)) == 1
+
+
+def test_our_own_attempt_that_fails_meanwhile_shunts_nothing_over_the_living_sa() -> None:
+    script = Script()
+    packet = script.trap()
+    ticket = script.negotiations()[0].ticket
+    responder(script)
+    script.engine_says(NegotiationEnded(ticket, Reason.PEER_SILENT, "", authenticated=False))
+    assert [decide.verdict for decide in script.all(Decide)] == [Verdict.PROTECTED]
+    assert script.all(Release) == [Release((packet,), Verdict.PROTECTED, fail_closed=False)]
+
+
+def test_sa_that_ends_while_packets_wait_for_it_leaves_them_to_our_own_attempt() -> None:
+    script = Script()
+    packet = script.trap()
+    responder(script)
+    script.engine_says(ChildClosed(1, Reason.DELETED_BY_PEER))
+    script.run_until(1.0)
+    assert script.all(Decide) == []
+    script.protect(id=2)
+    assert script.all(Release) == [Release((packet,), Verdict.PROTECTED, fail_closed=False)]
 
 
 def test_peer_replaces_a_pass_entry_at_once() -> None:

@@ -5,6 +5,7 @@ import pytest
 from oe.messages import (
     ChildClosed,
     ChildExpired,
+    ClearPacketRefused,
     CloseChild,
     CloseEverything,
     Decide,
@@ -173,6 +174,41 @@ def test_packet_that_was_queued_before_the_decision_follows_it() -> None:
     script.protect()
     late = script.trap()
     assert script.all(Release)[-1] == Release((late,), Verdict.PROTECTED, fail_closed=False)
+
+
+def test_clear_packet_from_a_private_peer_starts_what_our_own_would() -> None:
+    script = Script(answers=(found(OURS, delegation(OUR_KEY)), found(PRIVATE_PEER, delegation())))
+    script.feed(ClearPacketRefused(PRIVATE_PAIR))
+    (negotiate,) = script.negotiations()
+    assert (negotiate.pair, negotiate.fail_closed) == (PRIVATE_PAIR, True)
+    script.feed(ClearPacketRefused(PRIVATE_PAIR))
+    assert len(script.negotiations()) == 1
+    script.protect(PRIVATE_PEER)
+    assert script.all(Decide)[0].verdict is Verdict.PROTECTED
+
+
+def test_forged_clear_packets_decide_nothing() -> None:
+    script = Script(answers=(found(OURS, delegation(OUR_KEY)), found(PRIVATE_PEER, delegation())))
+    script.trap(PRIVATE_PEER)
+    script.protect(PRIVATE_PEER)
+    before = script.status(PRIVATE_PEER)
+    assert actions(script.feed(ClearPacketRefused(PRIVATE_PAIR))) == []
+    assert script.status(PRIVATE_PEER) == before
+    assert script.gateway.reasons[Reason.CLEAR_FROM_PRIVATE] == 1
+
+
+@pytest.mark.parametrize("pair", [PAIR, HostPair(v4("203.0.113.99"), PRIVATE_PEER)])
+def test_clear_packet_of_another_group_or_to_somebody_else_starts_nothing(pair: HostPair) -> None:
+    script = Script()
+    script.feed(ClearPacketRefused(pair))
+    assert script.gateway.snapshot() == ()
+
+
+def test_clear_packets_cannot_fill_the_table() -> None:
+    script = Script(max_pairs=1)
+    script.trap()
+    script.feed(ClearPacketRefused(PRIVATE_PAIR))
+    assert script.status(PRIVATE_PEER) is None
 
 
 def test_too_many_pairs_fail_closed_for_private_and_open_for_the_rest() -> None:

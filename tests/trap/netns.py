@@ -162,6 +162,7 @@ class Catcher:
         max_len: int = 1024,
     ) -> None:
         self.packets: list[HeldPacket] = []
+        self.refused: list[HeldPacket] = []
         self.malformed: list[str] = []
         self._loop = asyncio.new_event_loop()
         with network.inside(role):
@@ -169,6 +170,7 @@ class Catcher:
                 closed=QUEUE_CLOSED,
                 open=QUEUE_OPEN,
                 on_packet=on_packet or self.packets.append,
+                on_refused=self.refused.append,
                 on_malformed=lambda fault: self.malformed.append(str(fault)),
                 max_len=max_len,
             )

@@ -360,6 +360,22 @@ def test_clear_packets_from_closed_nets_are_dropped(network: Network, armed: Nft
             assert hear(ike) == source.encode()
 
 
+def test_some_clear_packets_from_private_nets_are_shown_and_none_gets_in(
+    network: Network, armed: NftTable, catcher: Catcher
+) -> None:
+    with network.listen(GATEWAY, PORT) as listening:
+        for _ in range(60):
+            _send_from(network, PRIVATE, "10.2.0.1")
+        _send_from(network, BLOCK, "10.2.0.1")
+        assert hears_nothing(listening)
+    catcher.turn()
+    shown = {(str(packet.pair.source), str(packet.pair.destination)) for packet in catcher.refused}
+    assert shown == {(PRIVATE, "10.2.0.1")}
+    assert len(catcher.refused) < 60
+    assert catcher.caught_nothing()
+    assert dropped(armed) == {"clear-from-private": 60, "from-block": 1}
+
+
 def test_fragments_of_ike_come_in(network: Network, armed: NftTable) -> None:
     with network.listen(GATEWAY, 500) as ike:
         for source, to in ((PRIVATE, "10.2.0.1"), (PRIVATE6, "fd02::1")):

@@ -191,9 +191,11 @@ def test_a_packet_that_cannot_be_read_is_dropped_and_reported(
 
 def test_a_busy_queue_number_is_named(network: Network, catcher: Catcher) -> None:
     with network.inside(GATEWAY), pytest.raises(MachineLacks, match=f"queue {QUEUE_OPEN} "):
-        TrapQueues(closed=QUEUE_CLOSED + 7, open=QUEUE_OPEN, on_packet=print, on_malformed=print)
+        TrapQueues(closed=QUEUE_CLOSED + 7, open=QUEUE_OPEN, on_packet=print, on_refused=print, on_malformed=print)
     with network.inside(GATEWAY):  # the other number was given back
-        TrapQueues(closed=QUEUE_CLOSED + 7, open=QUEUE_OPEN + 7, on_packet=print, on_malformed=print).close()
+        TrapQueues(
+            closed=QUEUE_CLOSED + 7, open=QUEUE_OPEN + 7, on_packet=print, on_refused=print, on_malformed=print
+        ).close()
 
 
 def test_unserved_clients_are_not_trapped(network: Network, catcher: Catcher, listener: socket.socket) -> None:
