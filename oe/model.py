@@ -179,7 +179,6 @@ class Reason(StrEnum):
     ESP_NOT_SENT = "esp-not-sent"
     # the trap
     PACKET_MALFORMED = "packet-malformed"
-    PACKET_UNCLASSIFIED = "packet-unclassified"
     HOLD_PAIR_FULL = "hold-pair-full"
     HOLD_FULL = "hold-full"
     HOLD_DEADLINE = "hold-deadline"
@@ -187,7 +186,6 @@ class Reason(StrEnum):
     DECISION_EXPIRED = "decision-expired"
     CLEAR_FROM_PRIVATE = "clear-from-private"
     # the operator
-    POLICY_RELOADED = "policy-reloaded"
     OPERATOR_FLUSH = "operator-flush"
     STOPPING = "stopping"
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 NAMESPACE_TOOLS = ("unshare", "ip", "nft")
 TIERS = {"netns": NAMESPACE_TOOLS, "world": (*NAMESPACE_TOOLS, "nsd", "unbound", "ping")}
@@ -22,6 +23,12 @@ ALL_TIERS = os.environ.get("OE_REQUIRE_ALL_TIERS") == "1"
 TUN = Path("/dev/net/tun")
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"  # a plain user's PATH lacks ip, nft and nsd
+
+
+# How long an example takes says something of the machine's load, nothing of the code. In CI the examples are always
+# the same: a run that fails there fails everywhere.
+settings.register_profile("oe", deadline=None, derandomize=ALL_TIERS)
+settings.load_profile("oe")
 
 
 @cache

@@ -14,8 +14,10 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
@@ -53,7 +55,8 @@ class Options:
 
 def hand_over(channel: socket.socket, options: Options, descriptors: list[int]) -> None:
     """Outside: give the holder its options, standard output, standard error and perhaps a directory for captures."""
-    socket.send_fds(channel, [json.dumps(asdict(options)).encode()], descriptors)
+    with suppress(ConnectionError):  # it died at once; `await_status` says so
+        socket.send_fds(channel, [json.dumps(asdict(options)).encode()], descriptors)
 
 
 def await_status(channel: socket.socket, *, stay: bool) -> int | None:
@@ -62,14 +65,22 @@ def await_status(channel: socket.socket, *, stay: bool) -> int | None:
     None: it never came to life. Raises EOFError when it ended without a status.
     """
     with channel.makefile("rb") as lines:
-        if lines.readline() != _INSIDE:
+        if _next(lines) != _INSIDE:
             return None
-        line = lines.readline()
+        line = _next(lines)
     if not line.startswith(_DONE):
         raise EOFError("the lab ended before its work was done")
     if stay:
         channel.sendall(_STAY)
     return int(line.removeprefix(_DONE))
+
+
+def _next(lines: BinaryIO) -> bytes:
+    """The next line; empty when the other end is gone, whichever way it went."""
+    try:
+        return lines.readline()
+    except ConnectionError:
+        return b""
 
 
 class Channel:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,14 @@ def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process that stands in for `unshare` and has one child, which stands in for the holder."""
-    script = "sh -c 'echo; while :; do sleep 0.1; done' & wait"
-    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as process:
+    # It has a process group of its own, so that the fixture ends both, and it waits for its child as `unshare` does.
+    script = "sh -c 'echo; exec sleep 600' & wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         yield process
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.stdout.close()
 
 
@@ -44,7 +47,7 @@ def test_a_kept_lab_is_remembered_until_it_is_down(memory: Path, sleeper: subpro
     shell.down()
     assert shell.kept() is None
     assert not memory.exists()
-    assert not Path(f"/proc/{pid}").exists()
+    assert shell._start_time(pid) is None
 
 
 def test_a_process_number_that_somebody_else_has_by_now_is_not_ours(memory: Path) -> None:
