@@ -6,6 +6,7 @@ AUTH data (method 14) = length (8) | ASN.1 AlgorithmIdentifier | signature
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding
@@ -171,6 +172,7 @@ def _is_good(scheme: SignatureScheme, key: PublicKey, signature: bytes, octets: 
     return True
 
 
+@cache
 def _padding(scheme: SignatureScheme) -> padding.AsymmetricPadding:
     if scheme in (
         SignatureScheme.RSA_PKCS1_SHA256,
