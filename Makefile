@@ -2,14 +2,31 @@
 # otherwise after the one command that it names.
 
 BIN := .venv/bin
+KERNEL_RUN := packaging/kernel/run
 
-.PHONY: lab test check bench docs clean setup
+.PHONY: lab test test-kernel kernel-shell check bench docs clean setup setup-kernel
 
+# `make lab KERNEL=test`: inside the test kernel, with ESP and the queues of that kernel.
+ifeq ($(KERNEL),test)
+lab: setup-kernel
+	@$(KERNEL_RUN) $(BIN)/oe lab --backend xfrm
+else
 lab: setup
 	@$(BIN)/oe lab
+endif
 
 test: check
-	@packaging/isolated $(BIN)/pytest
+	@packaging/isolated $(BIN)/pytest -m "not kernel and not guest"
+	@$(MAKE) --no-print-directory test-kernel
+
+test-kernel: setup-kernel
+	@packaging/kernel/build >/dev/null
+	@packaging/isolated $(BIN)/pytest -m guest
+	@$(KERNEL_RUN) --results build/test-kernel $(BIN)/pytest -m "kernel or netns" --junitxml=/run/job/results/junit.xml \
+		tests/kernel tests/ipsec tests/trap
+
+kernel-shell: setup-kernel
+	@$(KERNEL_RUN) --shell
 
 check: setup
 	@$(BIN)/ruff check
@@ -25,6 +42,9 @@ docs: setup
 
 setup:
 	@packaging/setup
+
+setup-kernel:
+	@packaging/setup kernel
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -320,8 +320,9 @@ class PeerJudged:
 class ChildReady:
     """IKE → coordinator: keys for a Child SA are agreed; install `directions` of it and report `ChildInstalled`.
 
-    A responder asks for INBOUND first, sends its answer when that is in place, then asks for OUTBOUND with a second
-    `ChildReady`; an initiator asks for BOTH. `negotiation` is the ticket of our `Negotiate`, None as responder.
+    A responder asks for INBOUND first. When that is in place it asks for OUTBOUND with a second `ChildReady` and sends
+    its answer, in this order; an initiator asks for BOTH. `negotiation` is the ticket of our `Negotiate`, None for a
+    responder.
     """
 
     ticket: int

@@ -1,7 +1,8 @@
 """Tiers: tests that need more than a Python say so with a marker, and say why when they cannot run.
 
 With OE_REQUIRE_ALL_TIERS=1 such a test fails instead of being skipped: in CI nothing is left out in silence. Then it
-is also an error if the whole run leaves a namespace, a link or a process behind.
+is also an error if the whole run leaves a namespace, a link or a process behind. Inside the test kernel, which is made
+for these tests, one that cannot run fails in any case.
 """
 
 import os
@@ -16,11 +17,20 @@ import pytest
 from hypothesis import settings
 
 NAMESPACE_TOOLS = ("unshare", "ip", "nft")
-TIERS = {"netns": NAMESPACE_TOOLS, "world": (*NAMESPACE_TOOLS, "nsd", "unbound", "ping")}
-"""Marker: the programs its tests start. All of them need namespaces."""
+WORLD_TOOLS = (*NAMESPACE_TOOLS, "nsd", "unbound", "ping")
+TIERS = {"netns": NAMESPACE_TOOLS, "world": WORLD_TOOLS, "kernel": WORLD_TOOLS, "guest": ()}
+"""Marker: the programs its tests start. All but `guest` need namespaces."""
 
 ALL_TIERS = os.environ.get("OE_REQUIRE_ALL_TIERS") == "1"
+IN_TEST_KERNEL = os.environ.get("OE_TEST_KERNEL") == "1"
 TUN = Path("/dev/net/tun")
+BUILT_KERNELS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oe"
+
+KERNEL_FEATURES = f"""
+ip xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 256 mode tunnel aead 'rfc4106(gcm(aes))' 0x{"00" * 20} 128
+nft 'add table inet probe; add chain inet probe probe; add rule inet probe probe queue to 0'
+"""
+"""What the tier `kernel` finds in the test kernel, and in that of many a machine."""
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"  # a plain user's PATH lacks ip, nft and nsd
 
@@ -34,6 +44,9 @@ settings.load_profile("oe")
 @cache
 def obstacle(tier: str) -> str | None:
     """Why tests of this tier cannot run here, None if they can."""
+    if tier == "guest":
+        built = any(BUILT_KERNELS.glob("kernel-*/linux"))
+        return None if built else "the test kernel is not built; `make test-kernel` does it"
     missing = [tool for tool in TIERS[tier] if shutil.which(tool) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (packaging/setup installs them)"
@@ -41,16 +54,24 @@ def obstacle(tier: str) -> str | None:
         return "needs root; `make test` runs the tests in a user namespace where that is allowed"
     if not os.access(TUN, os.R_OK | os.W_OK):
         return f"{TUN} cannot be opened: the module tun is not loaded, or this user may not"
-    trial = subprocess.run(
-        ["unshare", "--net", "nft", "add table inet probe"], capture_output=True, text=True, check=False, timeout=30
-    )
-    return f"no network namespace with nftables: {trial.stderr.strip()}" if trial.returncode else None
+    trials = {"no network namespace with nftables": "nft add table inet probe"}
+    if tier == "kernel":
+        trials["no ESP or no native queue in this kernel; `make test-kernel` has them"] = KERNEL_FEATURES
+    faults = (f"{what}: {fault}" for what, commands in trials.items() if (fault := failure(commands)) is not None)
+    return next(faults, None)
+
+
+def failure(commands: str) -> str | None:
+    """What commands complain about in a network namespace of their own; None if they succeed."""
+    script = ["unshare", "--net", "sh", "-ec", commands]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=30)
+    return done.stderr.strip() if done.returncode else None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for tier in TIERS:
         if item.get_closest_marker(tier) is not None and (why := obstacle(tier)) is not None:
-            if ALL_TIERS:
+            if ALL_TIERS or IN_TEST_KERNEL:
                 pytest.fail(f"tier {tier} cannot run: {why}", pytrace=False)
             pytest.skip(f"tier {tier}: {why}")
 

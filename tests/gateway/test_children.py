@@ -44,7 +44,7 @@ def responder(script: Script, id: int = 1) -> list[object]:
 
     def reacts(event: IkeInput) -> list[IkeOutput]:
         done = isinstance(event, ChildInstalled) and event.directions is Directions.INBOUND
-        return [REPLY, outbound] if done else []
+        return [outbound, REPLY] if done else []
 
     script.ike.reacts = reacts
     first = script.install(inbound)
@@ -52,11 +52,11 @@ def responder(script: Script, id: int = 1) -> list[object]:
     return [*first, *second]
 
 
-def test_responder_answers_between_the_inbound_and_the_outbound_half() -> None:
+def test_responder_answers_between_the_outbound_half_and_the_decision() -> None:
     script = Script()
     commands = responder(script)
     kinds = [type(command) for command in commands if isinstance(command, SendDatagram | InstallChild | Decide)]
-    assert kinds == [SendDatagram, InstallChild, Decide]
+    assert kinds == [InstallChild, SendDatagram, Decide]
     status = script.status()
     assert status is not None
     assert (status.state, status.reason) == (PairState.PROTECTED, Reason.PROTECTED_AS_RESPONDER)

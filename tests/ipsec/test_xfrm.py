@@ -1,5 +1,4 @@
-"""The kernel back end. What needs real ESP says so and runs on kernels that have it; policies, SPIs and rollback
-run everywhere."""
+"""The kernel back end. What needs real ESP runs in the test kernel; policies, SPIs and rollback run everywhere."""
 
 import asyncio
 import errno
@@ -13,11 +12,9 @@ import pytest
 from oe.errors import KernelError
 from oe.ipsec import xfrm_wire as wire
 from oe.ipsec.esp_socket import EspSocket
-from oe.ipsec.model import BackendName
 from oe.ipsec.netlink import NETLINK_XFRM, Netlink
 from oe.ipsec.operations import RESERVED_REQID, PutPolicy, exemptions
 from oe.ipsec.plan import Book
-from oe.ipsec.probe import probe
 from oe.ipsec.xfrm import XfrmBackend, exempt_socket
 from oe.messages import ChildExpired
 from oe.model import Directions, Encapsulation, Mode, Reason, Secret
@@ -28,14 +25,6 @@ from tests.ipsec.netns import Namespace
 from tests.ipsec.standing import StandingLoop, ignore
 
 pytestmark = pytest.mark.netns
-
-
-@pytest.fixture
-def kernel_esp(host: Namespace) -> None:
-    with host.entered():
-        found = probe()
-    if found.backend is not BackendName.XFRM:
-        pytest.skip(found.why)
 
 
 @contextmanager
@@ -168,7 +157,7 @@ def test_an_exempt_socket_passes_whatever_policies_say(hosts: Hosts, version: in
 # --- with ESP in the kernel ------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("kernel_esp")
+@pytest.mark.kernel
 @pytest.mark.parametrize("inner", [4, 6])
 @pytest.mark.parametrize("outer", [4, 6])
 @pytest.mark.parametrize("esn", [True, False])
@@ -182,7 +171,7 @@ def test_everything_arrives_and_only_esp_is_on_the_link(hosts: Hosts, inner: int
         with_ends(hosts, XfrmBackend, scenario)
 
 
-@pytest.mark.usefixtures("kernel_esp")
+@pytest.mark.kernel
 @pytest.mark.parametrize("version", [4, 6])
 def test_transport_mode(hosts: Hosts, version: int) -> None:
     async def scenario(ends: Ends) -> None:
@@ -195,7 +184,7 @@ def test_transport_mode(hosts: Hosts, version: int) -> None:
         with_ends(hosts, XfrmBackend, scenario)
 
 
-@pytest.mark.usefixtures("kernel_esp")
+@pytest.mark.kernel
 def test_reserved_spis_become_sas_as_the_kernel_shows_them(hosts: Hosts) -> None:
     ours, _theirs = hosts
     with backend_in(ours) as backend:
@@ -215,7 +204,7 @@ def test_reserved_spis_become_sas_as_the_kernel_shows_them(hosts: Hosts) -> None
         assert states(ours) == ""
 
 
-@pytest.mark.usefixtures("kernel_esp")
+@pytest.mark.kernel
 def test_the_kernels_drops_have_our_reasons(hosts: Hosts) -> None:
     ours, theirs = hosts
     with backend_in(ours) as backend, closing(theirs.call(lambda: EspSocket(THEIRS, 0))) as attacker:
@@ -226,7 +215,7 @@ def test_the_kernels_drops_have_our_reasons(hosts: Hosts) -> None:
         assert backend.statistics() == {Reason.ESP_UNKNOWN_SPI: 1, Reason.ESP_INTEGRITY_FAILED: 1}
 
 
-@pytest.mark.usefixtures("kernel_esp")
+@pytest.mark.kernel
 def test_rekey_moves_traffic_and_removal_moves_it_back(hosts: Hosts) -> None:
     old, new = child(1), child(2, spis=(0x1003, 0x2004))
 
@@ -249,7 +238,7 @@ def test_rekey_moves_traffic_and_removal_moves_it_back(hosts: Hosts) -> None:
     with_ends(hosts, XfrmBackend, scenario)
 
 
-@pytest.mark.usefixtures("kernel_esp")
+@pytest.mark.kernel
 def test_peers_may_switch_one_after_the_other(hosts: Hosts) -> None:
     """Old SA still used by one end, new one by the other: the shared reqid lets both in."""
     old, new = child(1), child(2, spis=(0x1003, 0x2004))
@@ -266,7 +255,7 @@ def test_peers_may_switch_one_after_the_other(hosts: Hosts) -> None:
     with_ends(hosts, XfrmBackend, scenario)
 
 
-@pytest.mark.usefixtures("kernel_esp")
+@pytest.mark.kernel
 def test_hard_expiry_is_heard_once_and_nothing_leaves(hosts: Hosts) -> None:
     async def scenario(ends: Ends) -> None:
         ends.install(child(lifetime=1.0))

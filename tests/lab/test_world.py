@@ -33,12 +33,12 @@ class Started:
         self._environment = {**os.environ, **dict([self.mark.split("=")]), "XDG_RUNTIME_DIR": str(directory)}
         self.process = self.run(*arguments)
 
-    def run(self, *arguments: str) -> subprocess.Popen[str]:
-        """Another `oe lab`, of the same user session."""
+    def run(self, *arguments: str, stdin: bool = False) -> subprocess.Popen[str]:
+        """Another `oe lab`, of the same user session; `stdin` for one that listens."""
         argv = [sys.executable, "-c", "from oe.cli.main import main; main()", "lab", *arguments]
-        return subprocess.Popen(
-            argv, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
-        )
+        pipe = subprocess.PIPE
+        given = pipe if stdin else None
+        return subprocess.Popen(argv, env=self._environment, stdin=given, stdout=pipe, stderr=pipe, text=True, cwd="/")
 
     def alive(self) -> list[str]:
         """Command lines of all processes that carry the mark, children of children in any namespace included."""

@@ -1,9 +1,10 @@
 """IKE_AUTH as responder (RFC 7296 1.2, 2.15, 2.21.2; RFC 4322 for what a pair is).
 
     request ──▶ JudgePeer ──▶ verdict, signature good? ──▶ SignOctets, ReserveSpi ──▶ ChildReady(INBOUND)
-            ──▶ in place: response leaves, IKE SA is established ──▶ ChildReady(OUTBOUND)
+            ──▶ in place: ChildReady(OUTBOUND), then the response leaves, IKE SA is established
 
-The inbound SA is in place before the peer can use it; we send only when the peer is sure to have the keys.
+Both SAs are asked for before the peer can use either: what its first packet provokes must find the way back protected,
+however soon it comes. Packets that we hold leave only after the response, which makes the peer able to read them.
 A refused identity ends the IKE SA; a refused pair does not, but without a Child SA it lives for a moment only.
 """
 
@@ -196,12 +197,12 @@ class AuthResponder:
         else:
             answer = (NotifyPayload(self.refused or NotifyType.NO_ADDITIONAL_SAS),)
         auth = wrap(self.scheme, self.signature)
+        if self.child is not None:
+            Installation(self.ctx, self.sa, self.child).ask(Directions.OUTBOUND, None)
         respond(self.ctx, self.sa, ExchangeType.IKE_AUTH, (self._own_identity(), auth, *answer))
         establish(self.ctx, self.sa, now)
         self.sa.agreement = None
-        if self.child is not None:
-            Installation(self.ctx, self.sa, self.child).ask(Directions.OUTBOUND, None)
-        else:
+        if self.child is None:
             self.sa.timers[Timer.CHILDLESS] = now + self.ctx.settings.childless_lifetime
         if self.is_initial_contact:
             self._replace_others()
