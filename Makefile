@@ -4,7 +4,7 @@
 BIN := .venv/bin
 KERNEL_RUN := packaging/kernel/run
 
-.PHONY: lab test test-kernel kernel-shell check bench docs clean setup setup-kernel
+.PHONY: lab test test-kernel test-stock kernel-shell check bench docs clean setup setup-kernel
 
 # `make lab KERNEL=test`: inside the test kernel, with ESP and the queues of that kernel.
 ifeq ($(KERNEL),test)
@@ -24,6 +24,11 @@ test-kernel: setup-kernel
 	@packaging/isolated $(BIN)/pytest -m guest
 	@$(KERNEL_RUN) --results build/test-kernel $(BIN)/pytest -m "kernel or netns" --junitxml=/run/job/results/junit.xml \
 		tests/kernel tests/ipsec tests/trap
+
+# Debian's own kernel, emulated: slow, so a short tour of the lab only.
+test-stock: setup
+	@packaging/setup stock
+	@packaging/stock/run $(BIN)/oe lab --pace 8 --backend xfrm --only "bob, tcp"
 
 kernel-shell: setup-kernel
 	@$(KERNEL_RUN) --shell

@@ -23,8 +23,15 @@ from oe.lab.holder import Options
     "--pcap", type=click.Path(file_okay=False, path_type=Path), help="Write what each link showed to this directory."
 )
 @click.option("--keep", is_flag=True, help="Leave the lab up afterwards.")
+@click.option(
+    "--pace",
+    type=click.FloatRange(1.0, 100.0),
+    default=1.0,
+    show_default=True,
+    help="How many times slower than usual this machine is: everybody waits so much longer.",
+)
 @click.pass_context
-def lab(ctx: click.Context, only: str, backend: str, as_json: bool, pcap: Path | None, keep: bool) -> None:
+def lab(ctx: click.Context, only: str, backend: str, as_json: bool, pcap: Path | None, keep: bool, pace: float) -> None:
     """Build a small internet in network namespaces, drive traffic through every policy group, and show what the wire
     showed.
 
@@ -33,7 +40,7 @@ def lab(ctx: click.Context, only: str, backend: str, as_json: bool, pcap: Path |
     """
     if ctx.invoked_subcommand is not None:
         return
-    status = shell.run(Options(backend, only, keep, as_json), pcap)
+    status = shell.run(Options(backend, only, keep, as_json, pace), pcap)
     if keep:
         click.echo(shell.hints(), err=True)
     ctx.exit(status)

@@ -62,7 +62,7 @@ def unbound(host: Host, trust_anchors: Iterable[str], user: str) -> str:
     )
 
 
-def oe(host: Host, directory: Path, backend: str) -> str:
+def oe(host: Host, directory: Path, backend: str, setup_budget: float = SETUP_BUDGET) -> str:
     """`oe.toml` of a host, with every path below `directory`."""
     paths = [f"{name} = {json.dumps(str(directory / name))}" for name in ("policies", "keys", "state", "run")]
     return "\n".join(
@@ -72,7 +72,7 @@ def oe(host: Host, directory: Path, backend: str) -> str:
             "[gateway]",
             f'backend = "{backend}"',
             f"serve = {json.dumps([str(net) for net in host.serves])}",
-            f'setup-budget = "{SETUP_BUDGET}s"',
+            f'setup-budget = "{setup_budget:g}s"',
             "[log]",
             'level = "debug"',
             "",

@@ -19,6 +19,8 @@ from oe.lab.sightings import Sighting, Wire, sight, summarise
 from oe.lab.world import LabBroken, World
 from oe.model import Address, Group
 
+_AGAIN = 0.3
+"""Seconds to wait for the answer to any packet but the first."""
 _PATIENCE = SETUP_BUDGET + 1.0
 """Seconds to wait for a first answer: by then every gateway has decided."""
 _QUEUES = "/proc/net/netfilter/nfnetlink_queue"
@@ -130,7 +132,8 @@ async def _probe(world: World, row: Row, marker: str, source: Address, destinati
         "destination": str(destination),
         "marker": marker,
         "count": row.count,
-        "patience": _PATIENCE,
+        "patience": _PATIENCE * world.pace,
+        "again": _AGAIN * world.pace,
     }
     return Echoes(**await world.job(host_of(source), job="probe", **fields))
 

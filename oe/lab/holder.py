@@ -42,6 +42,8 @@ class Options:
     """Part of the names of the rows to drive; empty: all rows."""
     keep: bool = False
     as_json: bool = False
+    pace: float = 1.0
+    """How many times slower than usual the machine is: everybody waits so much longer."""
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -132,7 +134,9 @@ async def _work(channel: Channel) -> int:
         def advance(row: Row) -> None:
             progress.update(task, advance=1, description=row.name)
 
-        async with World.running(options.backend, lambda step: progress.update(task, description=step)) as world:
+        async with World.running(
+            options.backend, lambda step: progress.update(task, description=step), pace=options.pace
+        ) as world:
             capture = Capture()
             run = await drive(world, rows, capture, advance)
             capture.close()

@@ -15,8 +15,6 @@ from ipaddress import ip_address
 
 PORT = 7
 """Echo, TCP and UDP (RFC 862)."""
-_AGAIN = 0.3
-"""Seconds to wait for the answer to any packet but the first."""
 _PIECE = 65_536
 """Octets of a piece of `bulk`."""
 _TCP_TOTAL_RETRANS = 100
@@ -34,6 +32,8 @@ class Probe:
     marker: str
     count: int
     patience: float
+    again: float = 0.3
+    """The same for the answer to any packet but the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _ping_pong(
         started = time.monotonic()
         raw.send(packet(number))
         tally.sent += 1
-        patience = _AGAIN if number else probe.patience
+        patience = probe.again if number else probe.patience
         if _awaited(raw, _payload(probe, number), echo, started + patience):
             tally.answer(started)
         elif number > 0 and not tally.answered:
@@ -185,7 +185,7 @@ def _burst(probe: Probe, tally: _Tally) -> None:
             datagrams.send(_payload(probe, number))
             tally.sent += 1
         for number in range(probe.count):
-            datagrams.settimeout(probe.patience if number == 0 else _AGAIN)
+            datagrams.settimeout(probe.patience if number == 0 else probe.again)
             if datagrams.recv(2048) == _payload(probe, number):
                 tally.answer(started)
 

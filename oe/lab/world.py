@@ -58,15 +58,16 @@ def zone_templates() -> Path:
 class World:
     """A running lab. Use `World.running()`."""
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: str, pace: float = 1.0) -> None:
         self._backend = backend
+        self.pace = pace
         self._processes: dict[str, tuple[asyncio.subprocess.Process, Path]] = {}
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, backend: str, step: Step) -> AsyncIterator["World"]:
+    async def running(cls, backend: str, step: Step, *, pace: float = 1.0) -> AsyncIterator["World"]:
         """Build everything, wait until all of it answers, and end every process afterwards."""
-        world = cls(backend)
+        world = cls(backend, pace)
         try:
             await world._start(step)
             yield world
@@ -104,7 +105,10 @@ class World:
     async def _start_gateways(self) -> None:
         gateways = [host for host in HOSTS if host.runs_oe]
         for host in gateways:
-            configuration = _written(directory(host) / "oe.toml", files.oe(host, directory(host), self._backend))
+            configuration = _written(
+                directory(host) / "oe.toml",
+                files.oe(host, directory(host), self._backend, files.SETUP_BUDGET * self.pace),
+            )
             for group, text in files.policies(host).items():
                 _written(directory(host) / "policies" / group, text)
             await self._run(host, "oe", *_COMMAND, "run", "--config", str(configuration))
@@ -154,13 +158,13 @@ class World:
 
     async def _until(self, name: str, ready: Callable[[], Any]) -> None:
         """Poll `ready` until it holds. Raises LabBroken when the server ends or takes too long."""
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + _START * self.pace
         while not await _value(ready()):
             for other, (process, _) in self._processes.items():
                 if process.returncode is not None:
                     raise LabBroken(f"{other} ended with status {process.returncode}\n{self._tail(other)}")
             if time.monotonic() > deadline:
-                raise LabBroken(f"{name} does not answer after {_START:.0f} s\n{self._tail(name)}")
+                raise LabBroken(f"{name} does not answer after {_START * self.pace:.0f} s\n{self._tail(name)}")
             await asyncio.sleep(_POLL)
 
     def _tail(self, name: str) -> str:

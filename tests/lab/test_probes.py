@@ -62,8 +62,7 @@ def test_silence_costs_one_more_packet(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.2", 0))
         monkeypatch.setattr(probes, "PORT", silent.getsockname()[1])
-        monkeypatch.setattr(probes, "_AGAIN", 0.01)
-        echoes = probes.run(Probe("udp", "127.0.0.3", "127.0.0.2", "marker", 5, 0.01))
+        echoes = probes.run(Probe("udp", "127.0.0.3", "127.0.0.2", "marker", 5, patience=0.01, again=0.01))
     assert (echoes.sent, echoes.answered, echoes.lost, echoes.error) == (2, 0, 2, "")
 
 
