@@ -4,7 +4,7 @@
 BIN := .venv/bin
 KERNEL_RUN := packaging/kernel/run
 
-.PHONY: lab test test-kernel test-stock kernel-shell check bench docs clean setup setup-kernel
+.PHONY: lab test test-kernel test-stock soak kernel-shell check bench docs clean setup setup-kernel
 
 # `make lab KERNEL=test`: inside the test kernel, with ESP and the queues of that kernel.
 ifeq ($(KERNEL),test)
@@ -30,6 +30,10 @@ test-stock: setup
 	@packaging/setup stock
 	@packaging/stock/run $(BIN)/oe lab --pace 8 --backend xfrm --only "bob, tcp"
 
+# A day of two gateways on virtual time, in some minutes.
+soak: setup-kernel
+	@$(KERNEL_RUN) --time-travel --results build/soak $(BIN)/python -m bench.soak --json /run/job/results/soak.json
+
 kernel-shell: setup-kernel
 	@$(KERNEL_RUN) --shell
 
@@ -39,8 +43,16 @@ check: setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+# `make bench KERNEL=test`: beside Libreswan, in the test kernel; as root, because of the rival's root file system.
+ifeq ($(KERNEL),test)
+bench: setup-kernel
+	@$(BIN)/python -c "import matplotlib" 2>/dev/null || \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint packaging/constraints.txt --editable ".[bench]"
+	@$(BIN)/python -m bench.first_packet --plot docs/first-packet.png
+else
 bench: setup
 	@$(BIN)/python -m bench
+endif
 
 docs: setup
 	@$(BIN)/python docs/generate.py

@@ -15,7 +15,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -147,6 +147,16 @@ class ControlServer:
             async with asyncio.timeout(self._patience):
                 await writer.drain()
             await asyncio.sleep(0)  # drain() alone does not yield while the buffer has room
+
+
+@contextmanager
+def no_daemon(run_dir: Path) -> Iterator[None]:
+    """For the length of the block no daemon runs in `run_dir`, and none can start. `MachineLacks` if one does."""
+    lock = _claim(run_dir)
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _claim(run_dir: Path) -> int:

@@ -109,6 +109,18 @@ class CountersRead:
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionsLost:
+    """Somebody changed the trap, and it was put back without a single decision in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesChanged:
+    """The addresses to negotiate from are now these."""
+
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FlushAsked:
     """The operator wants decisions (and SAs) of a pair, or of all pairs, forgotten."""
 
@@ -131,6 +143,8 @@ Event = (
     | ChildInstalled
     | ChildExpired
     | CountersRead
+    | DecisionsLost
+    | AddressesChanged
     | FlushAsked
     | StopAsked
 )

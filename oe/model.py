@@ -185,6 +185,10 @@ class Reason(StrEnum):
     TOO_MANY_PAIRS = "too-many-pairs"
     DECISION_EXPIRED = "decision-expired"
     CLEAR_FROM_PRIVATE = "clear-from-private"
+    # others on this machine
+    TABLE_RESTORED = "table-restored"
+    SA_TAKEN_AWAY = "sa-taken-away"
+    ADDRESS_LOST = "address-lost"
     # the operator
     OPERATOR_FLUSH = "operator-flush"
     STOPPING = "stopping"

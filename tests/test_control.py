@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from oe import control
-from oe.control import LONGEST_REQUEST, SOCKET_NAME, ControlServer, Json, Refused, Verb, ask
+from oe.control import LONGEST_REQUEST, SOCKET_NAME, ControlServer, Json, Refused, Verb, ask, no_daemon
 from oe.errors import ConfigError, MachineLacks
 
 Raw = Callable[[bytes], Awaitable[bytes]]
@@ -289,3 +289,10 @@ def test_no_answer_in_time(tmp_path: Path) -> None:
         mute.listen()
         with pytest.raises(MachineLacks, match="no answer in time"):
             ask(tmp_path, {"ask": "status"}, timeout=0.01)
+
+
+def test_no_daemon_can_start_while_somebody_counts_on_it(tmp_path: Path) -> None:
+    with no_daemon(tmp_path), pytest.raises(MachineLacks, match="another oe runs here"), no_daemon(tmp_path):
+        pass
+    with no_daemon(tmp_path):
+        pass

@@ -1,5 +1,6 @@
 """Log lines, counters and the status document: complete, and harmless to those who read them."""
 
+import errno
 import io
 import json
 import logging
@@ -237,3 +238,25 @@ def test_the_document_is_json_but_for_its_lazy_pairs() -> None:
         "reasons": {"no-key": 2},
         "queues": [{"number": 50}],
     }
+
+
+class Full(io.StringIO):
+    """A disk that takes `room` more writes."""
+
+    room = 0
+
+    def write(self, text: str) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room -= 1
+        return super().write(text)
+
+
+def test_a_full_disk_loses_lines_and_nothing_else() -> None:
+    stream = Full()
+    configure_log("info", json_lines=False, stream=stream)
+    structlog.get_logger().info("lost")
+    stream.room = 1
+    structlog.get_logger().info("kept")
+    assert "kept" in stream.getvalue()
+    assert "lost" not in stream.getvalue()

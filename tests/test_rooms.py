@@ -24,8 +24,10 @@ DOORS = {
     "oe.ipsec.userspace",
     "oe.ipsec.xfrm",
     "oe.policy.files",
+    "oe.trap.guard",
     "oe.trap.nft",
     "oe.trap.queue",
+    "oe.trap.watch",
 }
 """Modules of the other rooms through which the world comes in."""
 

@@ -1,42 +1,28 @@
 """What this machine is: its addresses, the back end it can run, who resolves names on it."""
 
-from ipaddress import ip_address
-from typing import Any
-
-from pyroute2 import IPRoute
+from contextlib import closing
+from dataclasses import replace
 
 from oe.config import Backend as BackendChoice
 from oe.config import Config
 from oe.dnskeys.loopback import resolver_owner
 from oe.errors import MachineLacks
+from oe.ipsec import route_wire
 from oe.ipsec.model import Backend, BackendName, Probe
+from oe.ipsec.netlink import NETLINK_ROUTE, Netlink
 from oe.ipsec.probe import create, probe
 from oe.model import Address, Interval
 from oe.policy.groups import PolicySet
 from oe.trap.spec import TrapSpec, Tunnel
 
 ROOT = 0
-_SCOPE_GLOBAL = 0
-_NOT_USABLE = 0x20 | 0x40 | 0x08
-"""IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_F_DADFAILED: addresses that packets should not come from."""
 
 
 def global_addresses() -> tuple[Address, ...]:
-    """Addresses that packets may come from, in the network namespace of this thread.
-
-    Not to be called from inside an event loop: it runs one.
-    """
-    with IPRoute() as route:
-        return tuple(filter(None, map(_usable, route.get_addr())))
-
-
-def _usable(message: Any) -> Address | None:
-    attributes = dict(message["attrs"])
-    text = attributes.get("IFA_LOCAL") or attributes.get("IFA_ADDRESS")
-    if not text or message["scope"] != _SCOPE_GLOBAL or attributes.get("IFA_FLAGS", message["flags"]) & _NOT_USABLE:
-        return None
-    address = ip_address(text)
-    return None if address.is_loopback else address
+    """Addresses that packets may come from, in the network namespace of this thread. Raises KernelError."""
+    with closing(Netlink(NETLINK_ROUTE)) as netlink:
+        messages = netlink.dump(route_wire.GETADDR, route_wire.encode_address_query(), "addresses")
+    return tuple(filter(None, (route_wire.decode_address(message.body) for message in messages)))
 
 
 def own_addresses(configured: tuple[Address, ...], present: tuple[Address, ...]) -> tuple[Address, ...]:
@@ -75,17 +61,24 @@ def resolver_users(config: Config) -> set[int]:
 
 def trap_spec(config: Config, policies: PolicySet, backend: Backend) -> TrapSpec:
     """The trap for this policy on this machine."""
+    device = backend.tunnel_interface
+    return replace(
+        floor_spec(config, policies),
+        resolver_uids=tuple(sorted(resolver_users(config) - {ROOT})),
+        tunnel=Tunnel(device, backend.tunnel_mtu) if device is not None else None,
+    )
+
+
+def floor_spec(config: Config, policies: PolicySet) -> TrapSpec:
+    """What can be said of the trap before there is a tunnel or a resolver: enough for the floor."""
     intervals: tuple[Interval, ...] = (*policies.intervals(4), *policies.intervals(6))
     closed, open_ = config.gateway.queues
-    device = backend.tunnel_interface
     return TrapSpec(
         intervals=intervals,
         queue_closed=closed,
         queue_open=open_,
         served=config.gateway.serve,
         resolvers=config.dns.resolvers,
-        resolver_uids=tuple(sorted(resolver_users(config) - {ROOT})),
-        tunnel=Tunnel(device, backend.tunnel_mtu) if device is not None else None,
         ike_port=config.ike.port,
         nat_port=config.ike.nat_port,
         max_decisions=max(config.gateway.max_pairs, 1024),

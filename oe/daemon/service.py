@@ -19,7 +19,9 @@ import structlog
 
 from oe.config import Config
 from oe.control import ControlServer, Json, Refused
+from oe.daemon.addresses import AddressWatch
 from oe.daemon.hands import Hands, Tools
+from oe.daemon.keeper import Keeper
 from oe.daemon.machine import ROOT, choose_backend, global_addresses, own_addresses, resolver_users, trap_spec
 from oe.dnskeys.resolver import Resolver
 from oe.errors import OeError, ParseError
@@ -31,7 +33,16 @@ from oe.ike.udp import UdpSockets
 from oe.ipsec.model import Backend, Probe
 from oe.keystore import KeyStore
 from oe.keystore import load as load_keys
-from oe.messages import ClearPacketRefused, Event, FlushAsked, PacketTrapped, Started, StopAsked
+from oe.messages import (
+    AddressesChanged,
+    ClearPacketRefused,
+    DecisionsLost,
+    Event,
+    FlushAsked,
+    PacketTrapped,
+    Started,
+    StopAsked,
+)
 from oe.model import MARK_EXEMPT, Address, Group, HostPair, Reason
 from oe.observe import DaemonStatus, configure_log, status_document
 from oe.policy.files import PolicyLoad, load_policies
@@ -164,13 +175,19 @@ class Service:
         # The trap before the back end, which at its start takes away the SAs of a run that crashed: their packets
         # must find the trap. At the end the other way round: decisions go before what they point to.
         stack.callback(self._backend.close)
-        table.install(trap_spec(config, self._policies.policies, self._backend))
+        spec = trap_spec(config, self._policies.policies, self._backend)
+        keeper = Keeper(table, spec, self._loop, lambda: self._feed(DecisionsLost()))
+        stack.callback(keeper.close)
         stack.callback(self._reduce, table)
         self._backend.start(self._loop, self._feed)
         tools = Tools(queues, table, sockets, resolver, self._backend, self._keys)
         self._hands = Hands(tools, self._loop, self._feed, self._finished.set)
         stack.callback(self._hands.close)
         queues.attach(self._loop)
+        addresses = AddressWatch(
+            config.gateway.addresses, self._addresses, self._loop, lambda now: self._feed(AddressesChanged(now))
+        )
+        stack.callback(addresses.close)
         self._feed(Started())
 
     def _reduce(self, table: NftTable) -> None:

@@ -4,6 +4,7 @@ Pure: `handle` an event, `expire` timers, ask the next `deadline`, `take` the or
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from oe.gateway.children import Children
 from oe.gateway.context import Context, GatewaySettings, IkeEngine, OwnSide
@@ -13,6 +14,7 @@ from oe.gateway.outbound import Outbound, Ports
 from oe.gateway.pairs import Failure, Pair
 from oe.gateway.preflight import Preflight
 from oe.messages import (
+    AddressesChanged,
     ChildClosed,
     ChildExpired,
     ChildInstalled,
@@ -22,6 +24,7 @@ from oe.messages import (
     Command,
     CountersRead,
     DatagramReceived,
+    DecisionsLost,
     Drop,
     Event,
     Finish,
@@ -117,11 +120,15 @@ class Gateway:
                 self._feed_ike(event, now)
             case ChildInstalled():
                 self._children.installed(event, now)
-            case ChildExpired(child, hard):
-                if hard:
-                    self._children.expired(child, now)
+            case ChildExpired(child, True):
+                self._children.expired(child, now)
             case CountersRead():
                 self._children.counted(event, now)
+            case DecisionsLost():
+                self._context.reasons[Reason.TABLE_RESTORED] += 1
+                self._decisions.repeat(now)
+            case AddressesChanged(addresses):
+                self._move_to(addresses, now)
             case FlushAsked(pair):
                 self._flush(pair, now)
             case StopAsked():
@@ -281,9 +288,25 @@ class Gateway:
     def _flush(self, only: HostPair | None, now: float) -> None:
         for pair in self._decisions:
             if only is None or pair.pair == only:
-                self._outbound.abandon(pair)
-                self._decisions.forget(pair, FlowEvent.FLUSHED, now, Reason.OPERATOR_FLUSH)
-                self._children.close_all(pair, Reason.OPERATOR_FLUSH, now)
+                self._forget(pair, Reason.OPERATOR_FLUSH, now)
+
+    def _forget(self, pair: Pair, why: Reason, now: float) -> None:
+        """The trap first, then what it led to."""
+        self._outbound.abandon(pair)
+        self._decisions.forget(pair, FlowEvent.FLUSHED, now, why)
+        self._children.close_all(pair, why, now)
+
+    def _move_to(self, addresses: tuple[Address, ...], now: float) -> None:
+        """Forget what hangs on addresses that are gone; look whether our key is published for the new ones."""
+        before = self._context.own
+        self._context.own = replace(before, addresses=addresses)
+        lost = frozenset(before.addresses) - frozenset(addresses)
+        for pair in self._decisions:
+            if pair.pair.source in lost or any(child.local in lost for child in pair.children.values()):
+                self._context.reasons[Reason.ADDRESS_LOST] += 1
+                self._forget(pair, Reason.ADDRESS_LOST, now)
+        self._context.note("info", "addresses", own=", ".join(map(str, addresses)))
+        self._preflight.start(now, besides=before.addresses)
 
     def _stop(self, now: float) -> None:
         """Say good-bye to the peers, let go what is held as its group allows, take everything down."""
@@ -292,7 +315,5 @@ class Gateway:
         self._feed_ike(CloseEverything(), now)
         for pair in self._decisions:
             self._decisions.release_all(pair)
-            self._outbound.abandon(pair)
-            self._decisions.forget(pair, FlowEvent.FLUSHED, now, Reason.STOPPING)
-            self._children.close_all(pair, Reason.STOPPING, now)
+            self._forget(pair, Reason.STOPPING, now)
         self._context.emit(Finish())

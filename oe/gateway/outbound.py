@@ -19,6 +19,8 @@ from oe.model import Address, Group, HostPair, Identity, KeyAnswer, LookupOutcom
 from oe.policy.flow import FlowEvent
 from oe.policy.outcome import may_use
 
+_SILENCE = frozenset({Reason.PEER_SILENT, Reason.NEGOTIATION_TIMEOUT})
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -75,7 +77,9 @@ class Outbound:
         key = self._negotiations.pop(event.ticket, None)
         pair = self._ports.find(key) if key is not None else None
         if pair is None or pair.attempt is None or pair.attempt.negotiation != event.ticket:
-            self._context.reasons[Reason.LATE_ANSWER] += 1
+            # The budget's end is the negotiation's end too, and silence until then is no answer that came late.
+            if event.reason not in _SILENCE:
+                self._context.reasons[Reason.LATE_ANSWER] += 1
             return
         pair.attempt.negotiation = None
         pair.attempt.failure = Failure(event.reason, event.detail, event.authenticated)

@@ -17,11 +17,11 @@ class Preflight:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def start(self, now: float) -> None:
-        """Ask for the first of our addresses."""
+    def start(self, now: float, besides: tuple[Address, ...] = ()) -> None:
+        """Ask for the first of our addresses, `besides` those that were asked for before."""
         if not self._context.own.keys:
             return
-        for address in self._context.own.addresses[:MOST_ADDRESSES]:
+        for address in [one for one in self._context.own.addresses if one not in besides][:MOST_ADDRESSES]:
             self._context.look_up(address, now + self._context.settings.setup_budget, self._answered)
 
     def _answered(self, answer: KeyAnswer, _now: float) -> None:

@@ -1,5 +1,6 @@
 """A netlink socket: requests with their answers, dumps, multicast groups."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -89,15 +90,16 @@ class Netlink:
 
 
 class Multicast:
-    """Hears one multicast group of a netlink protocol; never blocks."""
+    """Hears multicast groups of a netlink protocol; never blocks."""
 
-    def __init__(self, protocol: int, group: int) -> None:
+    def __init__(self, protocol: int, *groups: int) -> None:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
         )
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self._socket.bind((0, 0))
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        for group in groups:
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -108,6 +110,17 @@ class Multicast:
             return list(wire.decode_messages(self._socket.recv(_DATAGRAM)))
         except BlockingIOError:
             return []
+
+    def skip(self) -> None:
+        """Read all that waits, and forget it; lost messages are no worse."""
+        while True:
+            try:
+                self._socket.recv(_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
 
     def close(self) -> None:
         self._socket.close()

@@ -11,7 +11,7 @@ The SAs of all Child SAs of a pair share one reqid. Its `in` and `fwd` policies 
 old SA and the new one are both accepted; the `out` policy names the SPI too, so there is no doubt which one is used.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field
 
 from oe.ipsec.model import SOFT_PACKETS
@@ -116,9 +116,13 @@ class Book:
         return self._owners
 
     @property
-    def policies(self) -> Container[PolicyKey]:
+    def policies(self) -> Collection[PolicyKey]:
         """The places that policies of ours hold."""
         return self._policies
+
+    def dependants(self, places: Container[PolicyKey]) -> frozenset[int]:
+        """The Child SAs that want a policy in any of these places."""
+        return frozenset(id for id, placed in self._placed.items() if any(key in places for key in placed.policies))
 
     def is_inbound(self, key: SaKey) -> bool:
         """Whether an SA in place brings packets to us."""

@@ -1,12 +1,14 @@
 """Routing netlink messages: policy rules by packet mark, default routes in tables of our own, an address."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from struct import Struct
 
+from oe.errors import ParseError
 from oe.ipsec.netlink_wire import NativeReader, attribute, decode_attributes
+from oe.model import Address
 
-NEWADDR = 20
+NEWADDR, GETADDR = 20, 22
 NEWROUTE, DELROUTE = 24, 25
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
 
@@ -17,7 +19,11 @@ PROTOCOL = 111
 """Of our rules and routes (rtnetlink(7), `protocol` in iproute2's output): how they are told from foreign ones."""
 
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 6, 10, 15, 16, 21
-_IFA_LOCAL = 2
+GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS = 1, 5, 9
+
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_NOT_USABLE = 0x20 | 0x40 | 0x08
+"""IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_F_DADFAILED: addresses that packets should not come from."""
 _RTA_OIF, _RTA_PRIORITY, _RTA_TABLE = 4, 6, 15
 
 _RTMSG = Struct("=BBBBBBBBI")
@@ -98,6 +104,27 @@ def encode_address(device: int, address: IPv4Address) -> bytes:
     """NEWADDR: an address that the host itself never chooses as a source for other devices."""
     header = _IFADDRMSG.pack(FAMILIES[0], address.max_prefixlen, 0, _SCOPE_HOST, device)
     return header + attribute(_IFA_LOCAL, address.packed)
+
+
+def encode_address_query() -> bytes:
+    """GETADDR, as a dump of both families."""
+    return _IFADDRMSG.pack(0, 0, 0, 0, 0)
+
+
+def decode_address(body: bytes) -> Address | None:
+    """An address of a dump; None for one that packets to the world should not come from. Raises ParseError."""
+    reader = NativeReader(body, "address")
+    family, _length, flags, scope, _device = reader.fields(_IFADDRMSG, "header")
+    attributes = decode_attributes(reader)
+    if _IFA_FLAGS in attributes:
+        flags = NativeReader(attributes[_IFA_FLAGS], "address").u32("flags")
+    octets = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS) or b""
+    if family not in FAMILIES or scope != _SCOPE_UNIVERSE or flags & _NOT_USABLE:
+        return None
+    if len(octets) != (4 if family == FAMILIES[0] else 16):
+        raise ParseError("address", f"{len(octets)} octets for family {family}")
+    address = ip_address(octets)
+    return None if address.is_loopback else address
 
 
 def _number(kind: int, value: int) -> bytes:

@@ -1,12 +1,13 @@
 """Who holds a place that only one can hold at a time, and who held it before: Child SAs of one pair in a rekey."""
 
+from collections.abc import Collection, Iterator
 from typing import Generic, TypeVar
 
 Place = TypeVar("Place")
 Holding = TypeVar("Holding")
 
 
-class Succession(Generic[Place, Holding]):
+class Succession(Collection[Place], Generic[Place, Holding]):
     """For every place the Child SAs that want it, oldest first; the youngest holds it."""
 
     __slots__ = ("_claims",)
@@ -17,6 +18,12 @@ class Succession(Generic[Place, Holding]):
     def __contains__(self, place: object) -> bool:
         """Whether anybody wants the place."""
         return place in self._claims
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self._claims)
+
+    def __len__(self) -> int:
+        return len(self._claims)
 
     def holder(self, place: Place, without: int | None = None) -> Holding | None:
         """What holds the place, or would hold it if Child SA `without` were gone; None where nobody wants it."""

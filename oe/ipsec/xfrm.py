@@ -10,7 +10,7 @@ from oe.errors import KernelError
 from oe.ipsec import xfrm_wire as wire
 from oe.ipsec.model import BackendName, Loop
 from oe.ipsec.netlink import NETLINK_XFRM, Multicast, Netlink
-from oe.ipsec.netlink_wire import EXCLUSIVE
+from oe.ipsec.netlink_wire import EXCLUSIVE, Message
 from oe.ipsec.operations import (
     EXEMPTION_PRIORITY,
     RESERVED_REQID,
@@ -65,25 +65,20 @@ class XfrmBackend:
 
     def __init__(self) -> None:
         self._netlink = Netlink(NETLINK_XFRM)
-        self._expiries = Multicast(NETLINK_XFRM, wire.GROUP_EXPIRE)
+        self._news = Multicast(NETLINK_XFRM, wire.GROUP_EXPIRE, wire.GROUP_SA, wire.GROUP_POLICY)
         self._book = Book()
         self._loop: Loop | None = None
         self._on_event: Callable[[ChildExpired], None] = _nobody_listens
         self._expired: set[int] = set()
+        self._taken_away = 0
         self._statistics_at_start: dict[Reason, int] = {}
 
     def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
         self._sweep()
-        for policy in exemptions():
-            try:
-                self._request(wire.NEWPOLICY, wire.encode_policy(policy), "add policy", policy, EXCLUSIVE)
-            except KernelError as error:
-                if error.errno != errno.EEXIST:
-                    raise
-                # Somebody else lets neighbour discovery pass already.
+        self._exempt()
         self._statistics_at_start = _read_statistics()
         self._loop, self._on_event = loop, on_event
-        loop.add_reader(self._expiries.fileno(), self._hear)
+        loop.add_reader(self._news.fileno(), self._hear)
 
     def reserve_spi(self, local: Address, remote: Address) -> int:
         body = wire.encode_spi_request(remote, local, RESERVED_REQID)
@@ -131,14 +126,15 @@ class XfrmBackend:
         """The kernel's counters of the whole namespace, other users of XFRM included; none if it keeps none."""
         before = self._statistics_at_start
         now = _read_statistics()
-        return {reason: new for reason, count in now.items() if (new := count - before.get(reason, 0))}
+        grown = {reason: new for reason, count in now.items() if (new := count - before.get(reason, 0))}
+        return grown | ({Reason.SA_TAKEN_AWAY: self._taken_away} if self._taken_away else {})
 
     def close(self) -> None:
         if self._loop is not None:
-            self._loop.remove_reader(self._expiries.fileno())
+            self._loop.remove_reader(self._news.fileno())
         self._book = Book()
         self._sweep()
-        self._expiries.close()
+        self._news.close()
         self._netlink.close()
 
     # --- operations ------------------------------------------------------------------------------------------
@@ -182,6 +178,15 @@ class XfrmBackend:
                     failure = failure or error
         return failure
 
+    def _exempt(self) -> None:
+        for policy in exemptions():
+            try:
+                self._request(wire.NEWPOLICY, wire.encode_policy(policy), "add policy", policy, EXCLUSIVE)
+            except KernelError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+                # Somebody else lets neighbour discovery pass already.
+
     # --- what the kernel says --------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
@@ -200,27 +205,56 @@ class XfrmBackend:
         return [policy for message in messages if (policy := wire.decode_policy(message.body)) is not None]
 
     def _hear(self) -> None:
-        """Report expired SAs of ours. When events were lost, look which SAs are gone."""
+        """Report what is over: expired, or taken away by somebody else. When news were lost, look what is missing."""
         for _ in range(_DRAIN):
             try:
-                messages = self._expiries.receive()
+                messages = self._news.receive()
             except OSError:
-                for child in missing(self._dump_sas(), self._book.owners):
-                    self._report(child, hard=True)
+                self._look_for_missing()
                 continue
             if not messages:
                 return
             for message in messages:
-                expired = wire.decode_expire(message.body) if message.kind == wire.EXPIRE else None
+                self._told(message)
+
+    def _told(self, message: Message) -> None:
+        """What we remove ourselves is in the book no more when the kernel tells of it."""
+        match message.kind:
+            case wire.EXPIRE:
+                expired = wire.decode_expire(message.body)
                 if expired is not None:
                     self._report(self._book.owners.get(expired[0].key), hard=expired[1])
+            case wire.DELSA:
+                key = wire.decode_removed_sa(message.body)
+                child = self._book.owners.get(key) if key is not None else None
+                self._report(child, hard=True, foreign=True)
+            case wire.DELPOLICY:
+                removed = wire.decode_removed_policy(message.body)
+                # In a rekey one Child SA leaves a place and another takes it: the news may be of the one before.
+                if removed is not None and (removed.policy.selector, removed.policy.way) in self._book.policies:
+                    self._look_for_missing()
+            case wire.FLUSHSA | wire.FLUSHPOLICY:
+                self._look_for_missing()
 
-    def _report(self, child: int | None, *, hard: bool) -> None:
+    def _look_for_missing(self) -> None:
+        """Compare kernel and book. A Child SA that lacks anything is over."""
+        try:
+            self._exempt()
+            seen = {(seen.policy.selector, seen.policy.way) for seen in self._dump_policies()}
+            gone = missing(self._dump_sas(), self._book.owners)
+        except KernelError:
+            return  # the next look may succeed; meanwhile the trap's floor holds
+        empty = frozenset(self._book.policies) - seen
+        for child in gone | self._book.dependants(empty):
+            self._report(child, hard=True, foreign=True)
+
+    def _report(self, child: int | None, *, hard: bool, foreign: bool = False) -> None:
         """Of the two SAs of a Child SA the first one counts."""
         if child is None or child in self._expired:
             return
         if hard:
             self._expired.add(child)
+        self._taken_away += foreign
         self._on_event(ChildExpired(child, hard))
 
 

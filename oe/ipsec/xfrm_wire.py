@@ -18,9 +18,11 @@ NEWSA, DELSA, GETSA = 0x10, 0x11, 0x12
 NEWPOLICY, DELPOLICY, GETPOLICY = 0x13, 0x14, 0x15
 ALLOCSPI, EXPIRE, UPDPOLICY, UPDSA = 0x16, 0x18, 0x19, 0x1A
 
-GROUP_EXPIRE = 2
+FLUSHSA, FLUSHPOLICY = 0x1C, 0x1D
 
-_ENCAP, _TMPL, _ALG_AEAD, _REPLAY_ESN = 4, 5, 18, 23
+GROUP_EXPIRE, GROUP_SA, GROUP_POLICY = 2, 3, 4
+
+_ENCAP, _TMPL, _POLICY, _ALG_AEAD, _REPLAY_ESN = 4, 5, 7, 18, 23
 
 _AF_INET, _AF_INET6 = 2, 10
 _ESP = 50
@@ -117,7 +119,8 @@ def _sa_info(
 
 def _sa_lifetime(sa: KernelSa) -> bytes:
     soft_packets = sa.soft_packets or _NO_LIMIT
-    return _LIFETIME.pack(_NO_LIMIT, _NO_LIMIT, soft_packets, _NO_LIMIT, 0, max(1, ceil(sa.lifetime)), 0, 0)
+    # The kernel counts whole seconds from the second in which the SA was added: up to one too few.
+    return _LIFETIME.pack(_NO_LIMIT, _NO_LIMIT, soft_packets, _NO_LIMIT, 0, ceil(sa.lifetime) + 1, 0, 0)
 
 
 def _template(template: Template) -> bytes:
@@ -174,6 +177,22 @@ def decode_expire(body: bytes) -> tuple[SeenSa, bool] | None:
     seen = _read_sa(reader)
     hard = reader.u8("hard") != 0
     return None if seen is None else (seen, hard)
+
+
+def decode_removed_sa(body: bytes) -> SaKey | None:
+    """A DELSA message as listeners get it; None for an SA that is not ESP. Raises ParseError."""
+    destination, spi, family, protocol = NativeReader(body, "XFRM removed SA").fields(_SA_ID, "id")
+    return (_address(destination, family), int.from_bytes(spi, "big")) if protocol == _ESP else None
+
+
+def decode_removed_policy(body: bytes) -> SeenPolicy | None:
+    """A DELPOLICY message as listeners get it; None as with `decode_policy`. Raises ParseError.
+
+    The policy is in an attribute: what precedes it may name an index only.
+    """
+    reader = NativeReader(body, "XFRM removed policy")
+    reader.take(_SELECTOR.size + _POLICY_ID_TAIL.size, "id")
+    return decode_policy(decode_attributes(reader).get(_POLICY, b""))
 
 
 def decode_policy(body: bytes) -> SeenPolicy | None:

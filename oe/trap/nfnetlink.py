@@ -24,6 +24,8 @@ CREATE, APPEND = 0x400, 0x800
 _NFTABLES = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEW_TABLE, _NEW_CHAIN, _NEW_RULE, _NEW_ELEMENT, _DELETE_ELEMENT, _GET_OBJECT = 0, 3, 6, 12, 14, 19
+_GET_TABLE, _NEW_GENERATION = 1, 15
+_NOT_ABOUT_TABLES = frozenset({_NEW_GENERATION})
 _ERROR, _DONE = 2, 3
 
 _COUNTER_OBJECT = 1
@@ -179,6 +181,26 @@ def errors(octets: bytes) -> list[int]:
         for kind, body in _messages(octets)
         if kind == _ERROR
     ]
+
+
+def touches(octets: bytes, table: str = TABLE) -> bool:
+    """Whether a notification tells of a change to `table` or anything in it. `ParseError` if malformed.
+
+    In all of them, be they about table, chain, rule, set, elements or object, the table's name is the first attribute.
+    """
+    for kind, body in _messages(octets):
+        if kind >> 8 != _NFTABLES or kind & 0xFF in _NOT_ABOUT_TABLES:
+            continue
+        family = body.take(1, "family")[0]
+        body.take(3, "version, resource")
+        if family == FAMILY_INET and _attributes(body).get(1) == table.encode() + b"\0":
+            return True
+    return False
+
+
+def get_table(table: str = TABLE) -> bytes:
+    """Ask for a table; the answer is an error if there is none."""
+    return _message(_GET_TABLE, ACK, _text(1, table))
 
 
 def counters(octets: bytes) -> tuple[dict[str, Counter], bool]:

@@ -67,10 +67,32 @@ class NftTable:
         _run_nft("reload", render_reload(spec))
         self._spec = spec
 
+    def restore(self) -> None:
+        """Put the table in place once more, after somebody changed it or took it away. Decisions start empty."""
+        self.install(self._installed())
+
+    def stands(self) -> bool:
+        """Whether there is a table of ours, whatever is in it."""
+        return self._send(nfnetlink.get_table()) == 0
+
     def reduce_to_floor(self) -> None:
         """Leave only what keeps closed nets shut; without such nets, nothing."""
         if self._spec is not None:
-            _run_nft("reduce", render_floor(self._spec))
+            self.install_floor(self._spec)
+
+    def install_floor(self, spec: TrapSpec) -> None:
+        """Put the floor alone in place, instead of any table of ours; without closed nets, nothing."""
+        _run_nft("reduce", render_floor(spec))
+
+    def knows_ipsec(self) -> bool:
+        """Whether this kernel can tell packets of its own tunnels; without XFRM it has none."""
+        return _accepts("meta ipsec exists accept")
+
+    @property
+    def port(self) -> int:
+        """The netlink address that decisions are sent from."""
+        port: int = self._socket.getsockname()[0]
+        return port
 
     def remove(self) -> None:
         """Take the table away, whoever installed it; none is fine too."""

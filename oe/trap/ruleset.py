@@ -1,4 +1,4 @@
-"""The one table `inet oe`, as text for `nft -f`. Pure.
+"""The table `inet oe`, and its guard, as text for `nft -f`. Pure.
 
 It has two storeys. The upper one traps: decisions on pairs first, then the policy groups, compiled to one disjoint
 interval map per family, so that the kernel chooses what `policy` chose. The lower one, the floor, is there for
@@ -13,6 +13,9 @@ dead daemon, a tunnel that is gone, no clear packet to or from those nets passes
     postrouting ► to a closed net, outside a tunnel, from us or a client? ───► count and drop
 
 Sets and maps hold everything that a reload may change; the rules themselves depend on the machine only.
+
+The guard is the floor once more, in a table `inet oe-guard` that belongs to a socket of the daemon. The table `oe`
+outlives the daemon but not a foreign `nft flush ruleset`; the guard outlives the flush but not the daemon.
 """
 
 from collections.abc import Iterable
@@ -20,6 +23,8 @@ from itertools import product
 
 from oe.model import MARK_EXEMPT, MARK_SHIELD_CLOSED, MARK_SHIELD_OPEN, Address, Group, Network
 from oe.trap.spec import Dropped, Fate, Kernel, TrapSpec, Tunnel, fates
+
+GUARD = "oe-guard"
 
 _ALL_MARKS = MARK_EXEMPT | MARK_SHIELD_CLOSED | MARK_SHIELD_OPEN
 _FAMILIES = (("ip", 4), ("ip6", 6))
@@ -57,6 +62,15 @@ def render_floor(spec: TrapSpec) -> str:
     return "\n".join([*_REPLACE, "table inet oe {", *body, "}", *_elements(spec, floor_only=True), ""])
 
 
+def render_guard(spec: TrapSpec) -> str:
+    """The floor in the table `inet oe-guard`, in place of one that may exist, for the socket that sends this."""
+    hooks = _hooks(spec, floor_only=True, priority=_AFTER)
+    body = [" flags owner", *_FLOOR_SETS, *_floor_chains(spec, floor_only=True), *hooks]
+    replaced = (f"add table inet {GUARD} {{\n flags owner\n}}", f"delete table inet {GUARD}")
+    elements = _elements(spec, floor_only=True, table=GUARD)
+    return "\n".join([*replaced, f"table inet {GUARD} {{", *body, "}", *elements, ""])
+
+
 def render_reload(spec: TrapSpec) -> str:
     """New policy for a table that stands, as one transaction; decisions and counters stay.
 
@@ -65,6 +79,9 @@ def render_reload(spec: TrapSpec) -> str:
     flush = [f"flush {kind} inet oe {name}" for kind, name in _CONTENTS]
     return "\n".join([*flush, *_elements(spec), ""])
 
+
+_AFTER = "mangle + 1"
+"""Of the guard's chains: the table proper drops and counts first."""
 
 _REPLACE = ("add table inet oe", "delete table inet oe")
 
@@ -227,7 +244,7 @@ def _trap_chains(spec: TrapSpec, kernel: Kernel) -> Iterable[str]:
     )
 
 
-def _hooks(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
+def _hooks(spec: TrapSpec, *, floor_only: bool = False, priority: str = "mangle") -> Iterable[str]:
     out_of_tunnel = f'iifname "{spec.tunnel.interface}" accept' if spec.tunnel else "meta ipsec exists accept"
     if not floor_only:
         yield _chain(
@@ -250,14 +267,14 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
     guards = (out_of_tunnel, "ip saddr @served4 accept", "ip6 saddr @served6 accept")
     yield _chain(
         "input",
-        "type filter hook input priority mangle; policy accept;",
+        f"type filter hook input priority {priority}; policy accept;",
         "iif lo accept",
         *guards,
         *_closed_nets("saddr", "from"),
     )
     yield _chain(
         "forward",
-        "type filter hook forward priority mangle; policy accept;",
+        f"type filter hook forward priority {priority}; policy accept;",
         *_clamps(spec.tunnel, "iifname"),
         *guards,
         "ip daddr @served4 goto to-client",
@@ -265,7 +282,7 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
     )
     yield _chain(
         "postrouting",
-        "type filter hook postrouting priority mangle; policy accept;",
+        f"type filter hook postrouting priority {priority}; policy accept;",
         "oif lo accept",
         *_clamps(spec.tunnel, "oifname"),
         *_closed_nets("daddr", "to"),
@@ -293,7 +310,7 @@ def _clamps(tunnel: Tunnel | None, direction: str) -> Iterable[str]:
 # --- what is in the sets ---------------------------------------------------------------------------------------
 
 
-def _elements(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
+def _elements(spec: TrapSpec, *, floor_only: bool = False, table: str = "oe") -> Iterable[str]:
     contents: dict[str, list[str]] = {}
     for interval in spec.intervals:
         version = interval.first.version
@@ -310,7 +327,7 @@ def _elements(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
     if spec.resolver_uids:
         contents["resolver-uids"] = [str(uid) for uid in sorted(set(spec.resolver_uids))]
     for name, elements in contents.items():
-        yield f"add element inet oe {name} {{ {', '.join(elements)} }}"
+        yield f"add element inet {table} {name} {{ {', '.join(elements)} }}"
 
 
 def _range(first: Address, last: Address) -> str:

@@ -1,8 +1,11 @@
 """Stories of host pairs: which commands, in which order."""
 
+from ipaddress import ip_address
+
 import pytest
 
 from oe.messages import (
+    AddressesChanged,
     ChildClosed,
     ChildExpired,
     ClearPacketRefused,
@@ -300,3 +303,23 @@ def test_after_stop_a_packet_is_settled_at_once() -> None:
 
 def test_every_group_of_the_script_is_covered() -> None:
     assert len(set(NETS.values())) == 5
+
+
+def test_pairs_of_a_lost_address_are_forgotten_the_trap_first() -> None:
+    script = Script()
+    script.trap()
+    script.protect()
+    commands = actions(script.feed(AddressesChanged((ip_address("192.0.2.77"),))))
+    assert commands == [Undecide(HostPair(OURS, PEER)), RemoveChild(1)]
+    assert script.status() is None
+    assert script.gateway.reasons[Reason.ADDRESS_LOST] == 1
+
+
+def test_a_new_address_is_looked_up_and_leaves_the_others_alone() -> None:
+    script = Script()
+    script.trap()
+    script.protect()
+    new = ip_address("192.0.2.77")
+    commands = script.feed(AddressesChanged((OURS, new)))
+    assert [command.owner for command in commands if isinstance(command, LookUpKeys)] == [new]
+    assert actions(commands) == []

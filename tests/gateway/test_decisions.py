@@ -8,6 +8,7 @@ from oe.messages import (
     ChildInstalled,
     ChildReady,
     Decide,
+    DecisionsLost,
     Drop,
     InstallChild,
     KeysLookedUp,
@@ -121,3 +122,21 @@ def test_no_sequence_of_events_opens_a_private_pair_or_loses_track_of_a_packet(
     assert watch.packets == {}, "a packet was never given a verdict"
     assert watch.decided == {}, "a decision outlived the gateway"
     assert script.gateway.snapshot() == ()
+
+
+def test_lost_decisions_are_repeated_for_what_is_left_of_their_time() -> None:
+    script = Script()
+    script.trap()
+    script.protect()
+    (first,) = script.all(Decide)
+    script.run_until(100.0)
+    (again,) = [command for command in script.feed(DecisionsLost()) if isinstance(command, Decide)]
+    assert (again.pair, again.verdict, again.fail_closed) == (first.pair, first.verdict, first.fail_closed)
+    assert again.lifetime == first.lifetime - 100.0
+    assert script.gateway.reasons[Reason.TABLE_RESTORED] == 1
+
+
+def test_what_is_not_decided_is_not_repeated() -> None:
+    script = Script(answers=())
+    script.trap()
+    assert script.feed(DecisionsLost()) == []

@@ -72,11 +72,23 @@ def test_end_of_a_negotiation_nobody_waits_for_is_counted() -> None:
     script = Script()
     script.trap()
     script.protect()
-    script.engine_says(ended(script.negotiations()[0].ticket))
+    script.engine_says(ended(script.negotiations()[0].ticket, Reason.PEER_REFUSED))
     assert script.gateway.reasons[Reason.LATE_ANSWER] == 1
     status = script.status()
     assert status is not None
     assert status.state is PairState.PROTECTED
+
+
+def test_silence_until_the_budget_is_spent_is_no_late_answer() -> None:
+    script = Script()
+    script.trap()
+    (negotiate,) = script.negotiations()
+    script.run_until(negotiate.deadline)
+    script.engine_says(ended(negotiate.ticket))
+    assert script.gateway.reasons[Reason.LATE_ANSWER] == 0
+    status = script.status()
+    assert status is not None
+    assert (status.state, status.reason) == (PairState.BLOCKED, Reason.PEER_SILENT)
 
 
 def test_answer_after_the_budget_is_counted_and_changes_nothing() -> None:

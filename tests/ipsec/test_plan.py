@@ -240,3 +240,16 @@ def test_unknown_child_sas_are_nothing_to_remove() -> None:
     book = Book()
     assert book.plan_removal(9) == ()
     book.forget(9)
+
+
+def test_who_depends_on_a_policy() -> None:
+    book = Book()
+    one, other = child(1), child(2, pair=(CLIENT, FAR_CLIENT))
+    for sa in (one, other):
+        book.record(sa, book.plan_install(sa, Directions.BOTH))
+    inward = (Selector.hosts(FAR_CLIENT, CLIENT), Way.IN)
+    assert inward in set(book.policies)
+    assert len(book.policies) == 6
+    assert book.dependants({inward}) == {2}
+    assert book.dependants(set(book.policies)) == {1, 2}
+    assert book.dependants(set()) == frozenset()

@@ -9,15 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oe.errors import ParseError
+from oe.ipsec.netlink_wire import attribute
 from oe.ipsec.route_wire import (
     DefaultRoute,
     Rule,
+    decode_address,
     decode_rule,
     encode_address,
     encode_route,
     encode_rule,
     encode_rule_query,
 )
+from tests.ipsec.children import OURS6
 
 pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="golden octets of a little-endian machine")
 
@@ -59,3 +62,20 @@ def test_foreign_rules_are_passed_over() -> None:
 def test_noise_is_a_value_or_a_parse_error(octets: bytes) -> None:
     with suppress(ParseError):
         decode_rule(octets)
+
+
+def shown(family: int, scope: int, flags: int, *attributes: bytes) -> bytes:
+    """An address as the kernel tells it."""
+    return bytes([family, 24, flags, scope]) + bytes(4) + b"".join(attributes)
+
+
+def test_addresses_that_packets_to_the_world_come_from() -> None:
+    own, peer = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
+    assert decode_address(shown(2, 0, 0, attribute(1, peer.packed), attribute(2, own.packed))) == own
+    assert decode_address(shown(10, 0, 0, attribute(1, OURS6.packed))) == OURS6
+    assert decode_address(shown(2, 254, 0, attribute(2, own.packed))) is None
+    assert decode_address(shown(2, 0, 0x20, attribute(2, own.packed))) is None
+    assert decode_address(shown(10, 0, 0, attribute(1, OURS6.packed), attribute(8, b"\x40\0\0\0"))) is None
+    assert decode_address(shown(2, 0, 0, attribute(2, bytes([127, 0, 0, 1])))) is None
+    with pytest.raises(ParseError):
+        decode_address(shown(2, 0, 0, attribute(2, OURS6.packed)))

@@ -28,3 +28,13 @@ def test_the_holder_without_one_is_the_next_in_line() -> None:
     assert succession.holder("place", without=3) == "of 2"
     assert succession.holder("place", without=1) == "of 3"
     assert succession.holder("elsewhere", without=1) is None
+
+
+def test_the_places_that_anybody_wants() -> None:
+    succession: Succession[str, str] = Succession()
+    succession.claim("here", 1, "one")
+    succession.claim("here", 2, "two")
+    succession.claim("there", 2, "two")
+    assert (set(succession), len(succession)) == ({"here", "there"}, 2)
+    succession.resign("there", 2)
+    assert set(succession) == {"here"}

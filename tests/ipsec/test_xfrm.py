@@ -275,3 +275,44 @@ def test_hard_expiry_is_heard_once_and_nothing_leaves(hosts: Hosts) -> None:
 
     with Watch(hosts) as watch:
         with_ends(hosts, XfrmBackend, scenario)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    "meddle",
+    [
+        "ip xfrm state flush",
+        "ip xfrm policy flush",
+        "ip xfrm state deleteall",
+        "ip xfrm policy deleteall",
+        f"ip xfrm state delete src {OURS} dst {THEIRS} proto esp spi 0x2002",
+        f"ip xfrm policy delete src {OURS} dst {THEIRS} dir out",
+    ],
+)
+def test_what_others_take_away_is_over(host: Namespace, meddle: str) -> None:
+    events: list[ChildExpired] = []
+    loop = StandingLoop()
+    with host.entered():
+        backend = XfrmBackend()
+        backend.start(loop, events.append)
+        backend.install(child(1), Directions.BOTH)
+        backend.install(child(2, pair=(CLIENT, FAR_CLIENT), spis=(0x1003, 0x2004)), Directions.BOTH)
+        backend.remove(2)
+        backend.install(child(3, pair=(CLIENT, FAR_CLIENT), spis=(0x1005, 0x2006)), Directions.BOTH)
+        turn(loop)
+        assert events == []  # what we do ourselves is no news
+        host.sh(meddle)
+        turn(loop)
+        assert {event.child for event in events} == ({1, 3} if meddle.endswith(("flush", "all")) else {1})
+        assert len(events) == len(set(events))
+        assert backend.statistics()[Reason.SA_TAKEN_AWAY] == len(events)
+        assert policies(host).count("proto ipv6-icmp") == 8 or "policy delete" in meddle
+        for event in events:
+            backend.remove(event.child)
+        backend.close()
+    assert (policies(host), states(host)) == ("", "")
+
+
+def turn(loop: StandingLoop) -> None:
+    for callback in tuple(loop.readers.values()):
+        callback()

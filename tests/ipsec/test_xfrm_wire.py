@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from oe.errors import ParseError
 from oe.ipsec import xfrm_wire as wire
-from oe.ipsec.netlink_wire import NativeReader, decode_attributes
+from oe.ipsec.netlink_wire import NativeReader, attribute, decode_attributes
 from oe.ipsec.operations import AddSa, KernelSa, Policy, PutPolicy, Selector, Way, exemptions
 from oe.ipsec.plan import Book
 from oe.ipsec.reconcile import SeenSa
@@ -77,11 +77,19 @@ def test_fields_of_an_sa_are_where_the_kernel_looks_for_them() -> None:
     assert octets[72:77] == b"\x00\x00\x20\x02\x32"
     assert octets[80:96] == OURS6.packed
     never = (1 << 64) - 1
-    assert struct.unpack_from("=8Q", octets, 96) == (never, never, 3 << 30, never, 0, 60, 0, 0)
+    assert struct.unpack_from("=8Q", octets, 96) == (never, never, 3 << 30, never, 0, 61, 0, 0)
     assert struct.unpack_from("=IHBBB", octets, 208) == (outbound.reqid, 10, 1, 0, 0)
     assert struct.unpack_from("=8Q", wire.encode_sa(inbound), 96)[2] == never
     assert wire.encode_sa(replace(outbound, esn=True))[216] == 128
     assert wire.encode_sa(replace(outbound, mode=Mode.TRANSPORT))[214] == 0
+
+
+@pytest.mark.parametrize("lifetime", [0.1, 1.0, 3599.0, 3599.2, 3599.999])
+@pytest.mark.parametrize("late", [0.0, 0.5, 0.999])
+def test_the_kernel_never_ends_an_sa_before_its_time(lifetime: float, late: float) -> None:
+    """It counts whole seconds, from the one in which the SA was added; the owner's timer counts from the moment."""
+    hard = struct.unpack_from("=8Q", wire.encode_sa(sas(child(4, lifetime=lifetime))[0]), 96)[5]
+    assert lifetime + late <= hard < lifetime + 2
 
 
 @pytest.mark.parametrize(("cipher", "bits"), [(EspCipher.AES_GCM_16_128, 160), (EspCipher.AES_GCM_16_256, 288)])
@@ -155,9 +163,28 @@ def test_policies_of_a_form_we_never_make_are_passed_over(offset: int, octets: b
     assert wire.decode_policy(bytes(body)) is None
 
 
+def test_removed_sas_are_named_by_address_and_spi() -> None:
+    for one in (child(), child(gateways=(OURS6, THEIRS6))):
+        for sa in sas(one):
+            assert wire.decode_removed_sa(wire.encode_sa_id(sa.key)) == sa.key
+    other = bytearray(wire.encode_sa_id(sas(child())[0].key))
+    other[22] = 51  # AH
+    assert wire.decode_removed_sa(bytes(other)) is None
+
+
+def test_removed_policies_are_read_from_their_attribute() -> None:
+    """The kernel leaves the selector out when the policy was named by its index."""
+    for policy in policies(child()):
+        body = bytes(len(wire.encode_policy_id(policy.selector, policy.way)))
+        seen = wire.decode_removed_policy(body + attribute(7, wire.encode_policy_info(policy)))
+        assert seen is not None
+        assert (seen.policy.selector, seen.policy.way) == (policy.selector, policy.way)
+
+
 @given(st.binary(max_size=400))
 def test_noise_is_a_value_or_a_parse_error(octets: bytes) -> None:
-    for decode in (wire.decode_sa, wire.decode_expire, wire.decode_policy):
+    decoders = (wire.decode_sa, wire.decode_expire, wire.decode_policy)
+    for decode in (*decoders, wire.decode_removed_sa, wire.decode_removed_policy):
         with suppress(ParseError):
             decode(octets)
 

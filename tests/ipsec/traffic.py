@@ -67,12 +67,12 @@ def ping(source: Address, destination: Address, size: int) -> None:
 
 
 class Capture:
-    """IP protocols of the packets that leave on the device `cable`; neighbour discovery left out."""
+    """IP protocols of the packets that leave on a device; neighbour discovery left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cable") -> None:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-        self._socket.bind(("cable", ETH_P_ALL))
+        self._socket.bind((device, ETH_P_ALL))
         self._socket.setblocking(False)
 
     def protocols(self) -> Counter[int]:

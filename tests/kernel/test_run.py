@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -159,7 +160,8 @@ def open_directory() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="runs as a plain user anyway")
 def test_a_plain_user_may_run_it_and_is_root_inside(open_directory: Path) -> None:
-    command = [open_directory / "run", "--kernel", open_directory / "linux", "sh", "-c", "id -u; ip link add type veth"]
+    script = ["sh", "-c", "id -u; ip link add type veth"]
+    command = [f"{open_directory}/run", "--kernel", f"{open_directory}/linux", *script]
     done = subprocess.run(command, user=NOBODY, cwd="/", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
@@ -176,14 +178,17 @@ class Terminal:
     def type(self, line: str) -> None:
         os.write(self._master, f"{line}\n".encode())
 
+    def await_prompt(self) -> None:
+        shown = b""
+        while b"# " not in shown:
+            shown += os.read(self._master, 65536)
+
     def text(self) -> str:
         """All that it shows until its end."""
         shown = bytearray()
-        try:
+        with suppress(OSError):  # so a terminal tells that nobody has it open any more
             while octets := os.read(self._master, 65536):
                 shown += octets
-        except OSError:
-            pass  # so a terminal tells that nobody has it open any more
         os.close(self._master)
         self.runner.wait()
         return shown.decode()
@@ -197,8 +202,9 @@ def test_a_terminal_is_a_terminal_inside() -> None:
 
 def test_a_shell_talks_to_the_terminal_and_its_status_comes_back() -> None:
     terminal = Terminal("--shell")
+    terminal.await_prompt()
     terminal.type("echo $((6 * 7)); tty; exit 5")
     text = terminal.text()
-    assert "\n42\r\n" in text
+    assert "42\r\n" in text
     assert "/dev/tty0" in text
     assert terminal.runner.returncode == 5

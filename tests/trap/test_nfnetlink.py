@@ -128,3 +128,17 @@ def test_any_answer_is_read_or_refused(datagram: bytes) -> None:
         nfnetlink.counters(datagram)
     with suppress(ParseError):
         nfnetlink.errors(datagram)
+
+
+def test_every_change_of_our_table_is_about_it_and_others_are_not() -> None:
+    change = nfnetlink.transaction(nfnetlink.add_chain("oe", "chain"))
+    assert nfnetlink.touches(change)
+    assert nfnetlink.touches(nfnetlink.add_table("oe"))
+    assert not nfnetlink.touches(nfnetlink.add_table("oe-guard"))
+    assert not nfnetlink.touches(nfnetlink.transaction())
+
+
+@given(st.binary(max_size=200))
+def test_notifications_of_noise_are_a_value_or_a_parse_error(octets: bytes) -> None:
+    with suppress(ParseError):
+        nfnetlink.touches(octets)

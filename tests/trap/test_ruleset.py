@@ -2,7 +2,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from oe.model import Group, Interval, SocketAddress
-from oe.trap.ruleset import FATE_VERDICTS, GROUP_VERDICTS, render, render_floor, render_reload
+from oe.trap.ruleset import FATE_VERDICTS, GROUP_VERDICTS, render, render_floor, render_guard, render_reload
 from oe.trap.spec import Dropped, Fate, Kernel, TrapSpec, Tunnel
 
 NATIVE = Kernel(native_queue=True, reject=True)
@@ -119,3 +119,14 @@ def test_segments_are_clamped_in_both_directions() -> None:
         ["oifname", '"oe0"', "1340"],
     ]
     assert [rule.split()[0] for rule in chain(text, "forward") if "maxseg" in rule] == ["iifname", "iifname"]
+
+
+def test_the_guard_is_the_floor_in_a_table_of_our_own_behind_it() -> None:
+    floor, guard = render_floor(SPEC), render_guard(SPEC)
+    assert " flags owner" in guard.splitlines()
+    assert "inet oe " not in guard
+    assert guard.count("priority mangle + 1;") == floor.count("priority mangle;") == 3
+    for name in ("to-private", "to-block", "from-private", "from-block", "exempt", "not-unicast", "to-client"):
+        assert chain(guard, name) == chain(floor, name)
+    elements = [line for line in floor.splitlines() if line.startswith("add element")]
+    assert [line.replace("inet oe", "inet oe-guard") for line in elements] == guard.splitlines()[-len(elements) :]

@@ -1,0 +1,88 @@
+"""Keeps the trap in place: puts it back when somebody else takes it away, with a guard underneath meanwhile."""
+
+from collections.abc import Callable
+
+import structlog
+
+from oe.errors import MachineLacks, OeError
+from oe.ipsec.model import Loop, Timer
+from oe.trap.guard import Guard
+from oe.trap.nft import NftTable
+from oe.trap.spec import TrapSpec
+from oe.trap.watch import TableWatch
+
+PACE = 0.2
+"""Seconds from one restoration to the next: who changes the table all the time must not have all of ours."""
+
+
+class Keeper:
+    """From its making until `close` the table is as `spec` says; `on_restored` when it had to be put back.
+
+    Closing leaves the table to its caller. Raises KernelError or MachineLacks if the table cannot be installed; without
+    a guard there is a warning in the log.
+    """
+
+    def __init__(self, table: NftTable, spec: TrapSpec, loop: Loop, on_restored: Callable[[], None]) -> None:
+        self._table = table
+        self._loop = loop
+        self._on_restored = on_restored
+        self._log = structlog.get_logger()
+        self._timer: Timer | None = None
+        self._restored = -PACE
+        self._guard = self._stand_guard(spec)
+        try:
+            table.install(spec)
+            self._watch = TableWatch(table.port)
+        except BaseException:
+            self._dismiss_guard()
+            raise
+        loop.add_reader(self._watch.fileno(), self._hear)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._watch.fileno())
+        self._watch.close()
+        self._dismiss_guard()
+
+    def _stand_guard(self, spec: TrapSpec) -> Guard | None:
+        if not spec.has_closed_nets:
+            return None
+        try:
+            return Guard(spec)
+        except MachineLacks as fault:
+            self._log.warning("no-guard", missing=fault.missing, remedy=fault.remedy)
+            return None
+
+    def _dismiss_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
+
+    def _hear(self) -> None:
+        if self._watch.changed() and self._timer is None:
+            at = self._restored + PACE
+            if at <= self._loop.time():
+                self._restore()
+            else:
+                self._timer = self._loop.call_at(at, self._restore)
+
+    def _restore(self) -> None:
+        self._timer = None
+        try:
+            self._table.restore()
+        except OeError as error:
+            self._log.error("table-not-restored", error=str(error))
+            self._again()
+            return
+        finally:
+            self._restored = self._loop.time()
+        self._log.warning("table-restored", meaning="somebody else changed or removed the table inet oe")
+        self._on_restored()
+        # What we just did is among the notifications. Whoever took the table away since then did so before this look.
+        self._watch.changed()
+        if not self._table.stands():
+            self._again()
+
+    def _again(self) -> None:
+        self._timer = self._loop.call_at(self._loop.time() + PACE, self._restore)
