@@ -25,6 +25,9 @@ from oe.policy.flow import FlowEvent
 GRACE = 0.03
 """Seconds between our IKE_AUTH answer and the first ESP of ours, when we have packets waiting for it."""
 
+SUCCESSION = 1.0
+"""Seconds for which a living SA goes on carrying a pair's packets when the peer has brought another."""
+
 
 class Children:
     """`feed_ike(input, now)` hands something to the IKE engine and carries out what follows."""
@@ -41,10 +44,25 @@ class Children:
         self._liveness = Liveness(context.settings.liveness)
         self._stopping = False
 
-    def ready(self, event: ChildReady) -> None:
-        """The engine has keys; ask for the SAs."""
-        self._installs[event.ticket] = event
-        self._context.emit(InstallChild(event.ticket, event.child, event.directions))
+    def ready(self, event: ChildReady, now: float) -> None:
+        """The engine has keys; ask for the SAs.
+
+        As responder, where another SA carries the pair's packets already, our outbound half waits: the peer cannot read
+        it before it has our answer, while it reads the older one all the time (so too in a rekey, RFC 7296 2.8).
+        """
+        pair = self._decisions.find(event.child.pair)
+        if event.directions is Directions.OUTBOUND and pair is not None and pair.outbounds:
+            pair.successor = event
+            self._context.timers.set(("succession", pair.pair), now + SUCCESSION)
+        else:
+            self._ask(event)
+
+    def succeed(self, pair: Pair) -> None:
+        """Now the waiting outbound half, if there is one."""
+        self._context.timers.cancel(("succession", pair.pair))
+        if pair.successor is not None:
+            self._ask(pair.successor)
+            pair.successor = None
 
     def installed(self, event: ChildInstalled, now: float) -> None:
         """The back end answered."""
@@ -71,9 +89,14 @@ class Children:
             return
         self._context.note("info", "child-closed", pair=pair.pair, reason=reason, child=child)
         self._context.reasons[reason] += 1
-        if pair.state is PairState.PROTECTED and list(pair.outbounds) == [child]:
-            # The trap first: between the two commands a packet must find no open door.
-            self._decisions.forget(pair, FlowEvent.CHILD_CLOSED, now, reason)
+        if pair.successor is not None and pair.successor.child.id == child:
+            pair.successor = None
+        if pair.state is PairState.PROTECTED and not set(pair.outbounds) - {child}:
+            # The successor or the trap first: between the two commands a packet must find no open door.
+            if pair.successor is not None:
+                self.succeed(pair)
+            else:
+                self._decisions.forget(pair, FlowEvent.CHILD_CLOSED, now, reason)
         self._discard(pair, child)
         if pair.state is None and not pair.children:
             self._decisions.forget(pair, FlowEvent.FLUSHED, now, reason)
@@ -108,6 +131,10 @@ class Children:
         self._context.emit(ReadCounters())
 
     # --- inside ------------------------------------------------------------------------------------------------
+
+    def _ask(self, ready: ChildReady) -> None:
+        self._installs[ready.ticket] = ready
+        self._context.emit(InstallChild(ready.ticket, ready.child, ready.directions))
 
     def _pair_of(self, child: int) -> Pair | None:
         key = self._pairs.get(child)

@@ -237,6 +237,8 @@ class Gateway:
             self._outbound.ran_out(key, now)
             return
         pair = self._decisions.find(key)
+        if pair is not None and kind == "succession":
+            self._children.succeed(pair)
         if pair is None or pair.state is PairState.PROTECTED:
             return
         if kind == "grace":
@@ -274,7 +276,7 @@ class Gateway:
             case JudgePeer():
                 self._inbound.judge(output, now)
             case ChildReady():
-                self._children.ready(output)
+                self._children.ready(output, now)
             case NegotiationEnded():
                 self._outbound.ended(output, now)
             case ChildClosed(child, reason):

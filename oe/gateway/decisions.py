@@ -148,7 +148,7 @@ class Decisions:
         """Back to the trap: no decision, no record. Packets that are still held are dropped, `why` says the reason."""
         was_decided = pair.state in VERDICTS
         self.move(pair, event, now)
-        for kind in ("expiry", "retry", "attempt", "grace"):
+        for kind in ("expiry", "retry", "attempt", "grace", "succession"):
             self._context.timers.cancel((kind, pair.pair))
         if was_decided:
             self._context.emit(Undecide(pair.pair))

@@ -62,6 +62,8 @@ class Pair:
     """Child SAs whose inbound half is installed, oldest first."""
     outbounds: dict[int, ChildReady] = field(default_factory=dict)
     """By Child SA, those whose outbound half is installed too; the last one carries our packets."""
+    successor: ChildReady | None = None
+    """An outbound half that waits until the peer is sure to be ready for it."""
     counters: ChildCounters | None = None
     retries: int = 0
 

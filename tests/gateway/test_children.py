@@ -1,11 +1,12 @@
 """Child SAs: who installs, who replaces whom, who asks whether the peer lives."""
 
-from oe.gateway.children import GRACE
+from oe.gateway.children import GRACE, SUCCESSION
 from oe.messages import (
     CheckLiveness,
     ChildClosed,
     ChildInstalled,
     ChildReady,
+    Command,
     CountersRead,
     DatagramReceived,
     Decide,
@@ -37,8 +38,8 @@ PAIR = HostPair(OURS, PEER)
 REPLY = SendDatagram(SocketAddress(OURS, 500), SocketAddress(PEER, 500), b"IKE_AUTH response")
 
 
-def responder(script: Script, id: int = 1) -> list[object]:
-    """The whole of a responder's installation; every command in order."""
+def inbound_half(script: Script, id: int) -> list[Command]:
+    """A responder's installation up to its answer and the wish for the outbound half, ticket 200 + `id`."""
     inbound = ChildReady(100 + id, child(id, PAIR), Directions.INBOUND, None, PEER_KEY)
     outbound = ChildReady(200 + id, child(id, PAIR), Directions.OUTBOUND, None, PEER_KEY)
 
@@ -47,9 +48,16 @@ def responder(script: Script, id: int = 1) -> list[object]:
         return [outbound, REPLY] if done else []
 
     script.ike.reacts = reacts
-    first = script.install(inbound)
-    second = script.feed(ChildInstalled(outbound.ticket, id, Directions.OUTBOUND))
-    return [*first, *second]
+    return script.install(inbound)
+
+
+def outbound_half(script: Script, id: int, reason: Reason | None = None) -> list[Command]:
+    return script.feed(ChildInstalled(200 + id, id, Directions.OUTBOUND, reason))
+
+
+def responder(script: Script, id: int = 1) -> list[Command]:
+    """The whole of a responder's installation; every command in order."""
+    return [*inbound_half(script, id), *outbound_half(script, id)]
 
 
 def test_responder_answers_between_the_outbound_half_and_the_decision() -> None:
@@ -149,6 +157,60 @@ def test_the_older_sa_takes_over_when_the_newer_ends() -> None:
     assert status.child is not None
     assert (status.state, status.child.id) == (PairState.PROTECTED, 1)
     assert actions(script.engine_says(ChildClosed(1, Reason.DELETED_BY_PEER))) == [Undecide(PAIR), RemoveChild(1)]
+
+
+def with_a_successor() -> Script:
+    """A pair that SA 1 protects, and of SA 2, which the peer brought, the inbound half."""
+    script = Script()
+    script.trap()
+    script.protect(id=1)
+    assert SUCCESSOR not in inbound_half(script, 2)
+    return script
+
+
+SUCCESSOR = InstallChild(202, child(2, PAIR), Directions.OUTBOUND)
+
+
+def carrier(script: Script) -> int | None:
+    status = script.status()
+    return status.child.id if status is not None and status.child is not None else None
+
+
+def test_a_living_sa_carries_on_until_the_peer_can_read_the_one_that_it_brought() -> None:
+    script = with_a_successor()
+    script.run_until(SUCCESSION - 0.01)
+    assert SUCCESSOR not in script.commands
+    assert carrier(script) == 1
+    script.run_until(SUCCESSION)
+    assert script.commands[-1] == SUCCESSOR
+    outbound_half(script, 2)
+    assert carrier(script) == 2
+    assert script.all(Undecide) == []
+
+
+def test_the_successor_is_installed_before_the_sa_that_ends_goes() -> None:
+    script = with_a_successor()
+    assert actions(script.engine_says(ChildClosed(1, Reason.DELETED_BY_PEER))) == [SUCCESSOR, RemoveChild(1)]
+    outbound_half(script, 2)
+    assert carrier(script) == 2
+    script.run_until(2 * SUCCESSION)
+    assert script.all(InstallChild).count(SUCCESSOR) == 1
+    assert actions(script.engine_says(ChildClosed(2, Reason.DELETED_BY_PEER))) == [Undecide(PAIR), RemoveChild(2)]
+
+
+def test_a_successor_that_cannot_be_installed_is_none() -> None:
+    script = with_a_successor()
+    script.engine_says(ChildClosed(1, Reason.DELETED_BY_PEER))
+    outbound_half(script, 2, Reason.INSTALL_FAILED)
+    assert actions(script.engine_says(ChildClosed(2, Reason.INSTALL_FAILED))) == [Undecide(PAIR), RemoveChild(2)]
+
+
+def test_a_successor_that_ends_while_it_waits_is_forgotten() -> None:
+    script = with_a_successor()
+    assert actions(script.engine_says(ChildClosed(2, Reason.DELETED_BY_PEER))) == [RemoveChild(2)]
+    script.run_until(2 * SUCCESSION)
+    assert SUCCESSOR not in script.commands
+    assert carrier(script) == 1
 
 
 def test_half_an_sa_cannot_take_over() -> None:

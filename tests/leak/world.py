@@ -84,7 +84,7 @@ class World:
             stack.callback(namespace.close)
         self.directory = directory
         for role in ROLES:
-            self.hosts[role].call(lambda: Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0"))
+            self.hosts[role].sh("sysctl -qw net.ipv6.conf.default.accept_dad=0")
         for link in LINKS:
             self._link(*link)
         self._route()
@@ -105,8 +105,7 @@ class World:
 
     def _route(self) -> None:
         for role in ("host", "router"):
-            for file in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-                self.hosts[role].call(lambda file=file: Path(f"/proc/sys/net/{file}").write_text("1"))  # type: ignore[misc]
+            self.hosts[role].sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
         self.hosts["client"].sh("ip route add default via 10.1.0.1", "ip -6 route add default via fd01::1")
         self.route_host()
         self.hosts["router"].sh(
@@ -138,7 +137,7 @@ class World:
         path = self.directory / role / "oe.toml"
         path.write_text(
             '[paths]\npolicies = "policies"\nkeys = "keys"\nrun = "run"\nstate = "state"\n'
-            f'[gateway]\nserve = [{served}]\nsetup-budget = "1s"\n{gateway}\n{group}\n'
+            f'[gateway]\nserve = [{served}]\nsetup-budget = "3s"\n{gateway}\n{group}\n'
         )
         return path
 
