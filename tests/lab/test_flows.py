@@ -40,6 +40,8 @@ class FakeCapture:
 class FakeWorld:
     """Answers jobs as the agents would; `queued` is the kernel's counter before and after each flow."""
 
+    pace = 1.0
+
     def __init__(self, echoes: list[Echoes], queued: list[int], pairs: list[dict[str, str]]) -> None:
         self.echoes, self.queued, self.pairs = echoes, queued, pairs
         self.jobs: list[tuple[str, dict[str, Any]]] = []
