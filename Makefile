@@ -23,7 +23,7 @@ test-kernel: setup-kernel
 	@packaging/kernel/build >/dev/null
 	@packaging/isolated $(BIN)/pytest -m guest
 	@$(KERNEL_RUN) --results build/test-kernel $(BIN)/pytest -m "kernel or netns" --junitxml=/run/job/results/junit.xml \
-		tests/kernel tests/ipsec tests/trap
+		tests/kernel tests/ipsec tests/trap tests/leak
 
 # Debian's own kernel, emulated: slow, so a short tour of the lab only.
 test-stock: setup

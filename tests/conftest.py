@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -76,14 +77,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"tier {tier}: {why}")
 
 
+def children() -> Iterator[str]:
+    """The command lines of this process's children. Not every kernel lists them in one place, so all are asked."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid():
+                yield (process / "cmdline").read_text()
+
+
 def traces() -> set[str]:
     """What a run may leave on the machine, as far as it can be seen from here."""
     namespaces = Path("/run/netns")
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return {
         *(f"namespace {path.name}" for path in (namespaces.iterdir() if namespaces.is_dir() else ())),
         *(f"link {name}" for _, name in socket.if_nameindex()),
-        *(f"process {Path(f'/proc/{child}/cmdline').read_text()[:80]!a}" for child in children),
+        *(f"process {command[:80]!a}" for command in children()),
     }
 
 

@@ -180,16 +180,22 @@ def _awaited(raw: socket.socket, expected: bytes, echo: Callable[[bytes], bytes]
 
 
 def _burst(probe: Probe, tally: _Tally) -> None:
-    """Send all datagrams at once; each is to be answered, in order. One out of order counts as lost."""
+    """Send all datagrams at once; each is to be answered once, in any order.
+
+    What is sent in the moment between a decision and the release of what waited for it overtakes that.
+    """
     with _socket(probe, socket.SOCK_DGRAM) as datagrams:
         datagrams.connect((probe.destination, PORT))
         started = time.monotonic()
         for number in range(probe.count):
             datagrams.send(_payload(probe, number))
             tally.sent += 1
-        for number in range(probe.count):
-            datagrams.settimeout(probe.patience if number == 0 else probe.again)
-            if datagrams.recv(2048) == _payload(probe, number):
+        awaited = {_payload(probe, number) for number in range(probe.count)}
+        while awaited:
+            datagrams.settimeout(probe.again if tally.answered else probe.patience)
+            data = datagrams.recv(2048)
+            if data in awaited:
+                awaited.remove(data)
                 tally.answer(started)
 
 

@@ -58,6 +58,23 @@ def test_a_refusal_is_told(protocol: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert echoes.error == os.strerror(errno.ECONNREFUSED)
 
 
+def test_a_burst_may_be_answered_in_any_order_but_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.2", 0))
+        monkeypatch.setattr(probes, "PORT", server.getsockname()[1])
+
+        def answer() -> None:
+            heard = [server.recvfrom(100) for _ in range(3)]
+            for data, sender in (heard[2], heard[2], heard[0]):
+                server.sendto(data, sender)
+
+        thread = Thread(target=answer)
+        thread.start()
+        echoes = probes.run(Probe("burst", "127.0.0.3", "127.0.0.2", "marker", 3, patience=1.0, again=0.05))
+        thread.join()
+    assert (echoes.sent, echoes.answered, echoes.lost, echoes.error) == (3, 2, 1, "")
+
+
 def test_silence_costs_one_more_packet(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.2", 0))
