@@ -18,6 +18,11 @@ endif
 test: check
 	@packaging/isolated $(BIN)/pytest -m "not kernel and not guest"
 	@$(MAKE) --no-print-directory test-kernel
+ifeq ($(OE_REQUIRE_ALL_TIERS),1)
+	@$(MAKE) --no-print-directory test-stock
+else
+	@echo "Debian's own kernel was left out: it takes three minutes. \`make test-stock\` runs it, and so does CI."
+endif
 
 test-kernel: setup-kernel
 	@packaging/kernel/build >/dev/null

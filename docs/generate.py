@@ -277,7 +277,7 @@ def ike_limits() -> str:
     return table(
         ("setting", "value", "meaning"),
         (
-            (f"`{field.name}`", f"{getattr(settings, field.name):g}", _meanings()[field.name])
+            (f"`{field.name}`", f"{getattr(settings, field.name):.12g}", _meanings()[field.name])
             for field in fields(settings)
         ),
     )

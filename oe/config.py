@@ -54,6 +54,8 @@ class LogLevel(StrEnum):
 
 _DURATION = compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)", ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE = compile(r"(\d{1,9})(MiB|GiB|TiB)", ASCII)
+_UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
 def _whole(lowest: int, highest: int) -> PlainValidator:
@@ -78,6 +80,24 @@ def _duration(shortest: str, longest: str) -> PlainValidator:
         found = seconds(value)
         if found is None or low is None or high is None or not low <= found <= high:
             raise ValueError(f'a duration from "{shortest}" to "{longest}", as text with one of the units ms, s, m, h')
+        return found
+
+    return PlainValidator(read)
+
+
+def _octets(fewest: str, most: str) -> PlainValidator:
+    """Octets as a number, from text such as 500MiB or 64GiB; both ends are allowed."""
+
+    def octets(text: object) -> int | None:
+        match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+        return int(match[1]) * _UNITS[match[2]] if match else None
+
+    low, high = octets(fewest), octets(most)
+
+    def read(value: object) -> int:
+        found = octets(value)
+        if found is None or low is None or high is None or not low <= found <= high:
+            raise ValueError(f'a size from "{fewest}" to "{most}", as text with one of the units {", ".join(_UNITS)}')
         return found
 
     return PlainValidator(read)
@@ -211,6 +231,8 @@ class Gateway(_Table):
     """Traffic one way only for so long: ask the peer whether it lives."""
     child_lifetime: Annotated[Seconds, _duration("5s", "24h")] = 3600.0
     """Hard lifetime of a Child SA."""
+    child_octets: Annotated[int, _octets("1MiB", "1TiB")] = 64 << 30
+    """The same in octets of inner packets, each way."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

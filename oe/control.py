@@ -1,7 +1,8 @@
 """The control socket: how `oe status` and its like ask a running daemon.
 
 A unix stream socket in the run directory. A request is one line of JSON, `{"ask": VERB, …}`; so is its answer:
-`{"ok": true, …}`, or `{"ok": false, "error": TEXT}`. A connection may carry several requests, one after the other.
+`{"ok": true, …}`, or `{"ok": false, "error": TEXT}`, with `"bad_input": true` when it is the operator's files that
+cannot be used. A connection may carry several requests, one after the other.
 
 Only root and the daemon's own user may ask: the socket's mode says so, and each peer's credentials are looked at, too.
 Who holds a lock on the run directory is its daemon. The kernel drops the lock when the daemon dies, so that a socket
@@ -19,7 +20,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from oe.errors import MachineLacks, OeError
+from oe.errors import ConfigError, MachineLacks, OeError
 from oe.tasks import OnFailure, spawn
 
 SOCKET_NAME = "control.sock"
@@ -138,6 +139,8 @@ class ControlServer:
             return _no(f"nothing is known of {request['ask'][:40]!a}; allowed: {', '.join(sorted(self._verbs))}")
         try:
             return {"ok": True, **verb(request)}
+        except ConfigError as error:
+            return _no(str(error)) | {"bad_input": True}
         except OeError as error:
             return _no(str(error))
 
@@ -223,7 +226,8 @@ def _encoded_list(items: Iterator[object]) -> Iterator[str]:
 def ask(run_dir: Path, request: Mapping[str, object], timeout: float = PATIENCE) -> Json:
     """Ask the daemon of `run_dir` and return its answer, without `ok`. `timeout` in seconds is for each step.
 
-    Raises `Refused` when the answer is no, and `MachineLacks` when there is nobody to ask.
+    Raises `Refused` when the answer is no, `ConfigError` when that is because of the operator's files, and
+    `MachineLacks` when there is nobody to ask.
     """
     path = run_dir / SOCKET_NAME
     try:
@@ -243,5 +247,5 @@ def ask(run_dir: Path, request: Mapping[str, object], timeout: float = PATIENCE)
     except ValueError:
         raise MachineLacks(f"the answer at {path} broke off", "look into the daemon's log") from None
     if not answer.pop("ok"):
-        raise Refused(str(answer["error"]))
+        raise (ConfigError if answer.get("bad_input") else Refused)(str(answer["error"]))
     return dict(answer)

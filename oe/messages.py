@@ -95,10 +95,24 @@ class ChildInstalled:
 
 @dataclass(frozen=True, slots=True)
 class ChildExpired:
-    """The back end's lifetime for a Child SA ran out; hard means that its SAs are gone."""
+    """A limit of a Child SA is reached: its time, octets or packets. Hard: its SAs are gone. Else it wants a successor.
+
+    Each comes once at most, and none after the hard one.
+    """
 
     child: int
     hard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMoved:
+    """Authentic ESP in UDP of a Child SA came from another address or port than agreed (RFC 7296 2.23).
+
+    Somebody on the way who repeats a packet faster than it travels can cause this too; a check by IKE tells.
+    """
+
+    child: int
+    remote: SocketAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +156,7 @@ Event = (
     | SpiReserved
     | ChildInstalled
     | ChildExpired
+    | PeerMoved
     | CountersRead
     | DecisionsLost
     | AddressesChanged
@@ -390,6 +405,13 @@ class CloseEverything:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnKeysChanged:
+    """Coordinator → IKE: from now on we prove ourselves with one of these keys, best first. SAs in place stay."""
+
+    keys: tuple[PublicKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """IKE → coordinator: something was refused or ignored; for counters and the log."""
 
@@ -408,6 +430,7 @@ IkeInput = (
     | CloseChild
     | CheckLiveness
     | CloseEverything
+    | OwnKeysChanged
 )
 IkeOutput = (
     SendDatagram | SignOctets | ReserveSpi | JudgePeer | ChildReady | NegotiationEnded | ChildClosed | Rejected | Note

@@ -191,6 +191,7 @@ class Reason(StrEnum):
     ADDRESS_LOST = "address-lost"
     # the operator
     OPERATOR_FLUSH = "operator-flush"
+    POLICY_CHANGED = "policy-changed"
     STOPPING = "stopping"
 
 
@@ -410,6 +411,8 @@ class ChildSa:
     """Hard lifetime in seconds from installation."""
     fail_closed: bool
     """The pair's group is `private`: without this SA nothing may pass."""
+    octets: int | None = None
+    """Hard lifetime of each direction in octets of inner packets; None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)

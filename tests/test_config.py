@@ -33,6 +33,7 @@ hold-in-all = 20
 max-pairs = 1000
 liveness = "1.5m"
 child-lifetime = "2h"
+child-octets = "500MiB"
 [ike]
 port = 1500
 nat-port = 14500
@@ -75,6 +76,7 @@ def test_the_contract_s_defaults() -> None:
     assert found.gateway.queues == (50, 51)
     assert (found.gateway.hold_per_pair, found.gateway.hold_in_all) == (64, 16384)
     assert (found.gateway.max_pairs, found.gateway.liveness, found.gateway.child_lifetime) == (100_000, 5.0, 3600.0)
+    assert found.gateway.child_octets == 64 << 30
     assert (found.ike.port, found.ike.nat_port) == (500, 4500)
     assert found.dns.resolvers == (SocketAddress(ip_address("127.0.0.1"), 53),)
     assert (found.log.level, found.log.json_lines) == (LogLevel.INFO, False)
@@ -92,6 +94,7 @@ def test_every_key() -> None:
     assert found.gateway.serve == tuple(map(ip_network, ("10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32")))
     assert found.gateway.addresses == tuple(map(ip_address, ("192.0.2.1", "2001:db8::1")))
     assert (found.gateway.setup_budget, found.gateway.liveness, found.gateway.child_lifetime) == (0.5, 90.0, 7200.0)
+    assert found.gateway.child_octets == 500 << 20
     assert found.gateway.queues == (7, 8)
     assert (found.gateway.hold_per_pair, found.gateway.hold_in_all, found.gateway.max_pairs) == (2, 20, 1000)
     assert (found.ike.port, found.ike.nat_port) == (1500, 14500)
@@ -133,6 +136,7 @@ NET = "a net with the host bits zero, such as 192.0.2.0/24 or 2001:db8::/32"
 OWN = "an address of this machine, such as 192.0.2.1 or 2001:db8::1"
 RESOLVER = "address, address:port or [v6]:port, such as 127.0.0.1, 127.0.0.1:5353, [::1]:53"
 UNITS = "as text with one of the units ms, s, m, h"
+SIZE = 'a size from "1MiB" to "1TiB", as text with one of the units MiB, GiB, TiB'
 
 
 @pytest.mark.parametrize(
@@ -164,6 +168,8 @@ UNITS = "as text with one of the units ms, s, m, h"
             'gateway.liveness = "1d"',
             f'gateway.liveness: found "1d"; allowed: a duration from "1s" to "1h", {UNITS}',
         ),
+        ("gateway.child-octets = 1000000", f"gateway.child-octets: found 1000000; allowed: {SIZE}"),
+        ('gateway.child-octets = "2TiB"', f'gateway.child-octets: found "2TiB"; allowed: {SIZE}'),
         (
             "gateway.queues = [5, 5]",
             "gateway.queues: found [5, 5]; allowed: a list of two different numbers from 0 to 65535",
@@ -240,7 +246,7 @@ def test_all_problems_are_told_at_once() -> None:
         "/etc/oe/oe.toml: 4 problems",
         '  gateway.backend: found "kernel"; allowed: auto, xfrm, userspace',
         "  gateway.setup-budgt: unknown key; allowed: backend, serve, addresses, setup-budget, queues, hold-per-pair, "
-        'hold-in-all, max-pairs, liveness, child-lifetime (did you mean "setup-budget"?)',
+        'hold-in-all, max-pairs, liveness, child-lifetime, child-octets (did you mean "setup-budget"?)',
         "  ike.port: found -1; allowed: a whole number from 1 to 65535",
         '  lgo: unknown key; allowed: paths, gateway, ike, dns, group, log (did you mean "log"?)',
     ]

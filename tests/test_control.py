@@ -21,6 +21,10 @@ def fail(_request: Json) -> Json:
     raise ConfigError("line 3 is odd")
 
 
+def refuse(_request: Json) -> Json:
+    raise Refused("not today")
+
+
 def crash(_request: Json) -> Json:
     raise ZeroDivisionError
 
@@ -30,6 +34,7 @@ VERBS: dict[str, Verb] = {
     "many": lambda _: {"before": 1, "rows": iter(range(1000)), "after": 2},
     "none": lambda _: {"rows": iter(())},
     "fail": fail,
+    "refuse": refuse,
     "crash": crash,
 }
 
@@ -106,13 +111,18 @@ def test_the_loop_does_other_work_while_a_long_list_is_sent(server: ControlServe
 
 
 def test_a_no_of_the_house_is_the_answer(server: ControlServer, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="line 3 is odd"):
+    with pytest.raises(Refused, match="not today"):
+        asked(server, tmp_path, {"ask": "refuse"})
+
+
+def test_a_no_because_of_the_operators_files_is_told_as_such(server: ControlServer, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 3 is odd"):
         asked(server, tmp_path, {"ask": "fail"})
 
 
 def test_several_requests_on_one_connection(server: ControlServer, tmp_path: Path) -> None:
-    answers = conversation(server, tmp_path, b'{"ask": "echo", "say": 1}\n{"ask": "fail"}\n{"ask": "echo", "say": 2}')
-    assert answers == [{"ok": True, "said": 1}, {"ok": False, "error": "line 3 is odd"}, {"ok": True, "said": 2}]
+    answers = conversation(server, tmp_path, b'{"ask": "echo", "say": 1}\n{"ask": "refuse"}\n{"ask": "echo", "say": 2}')
+    assert answers == [{"ok": True, "said": 1}, {"ok": False, "error": "not today"}, {"ok": True, "said": 2}]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def written(value: object) -> str:
     match value:
         case bool():
             return str(value).lower()
+        case int() if value >= 1 << 30:
+            return f"{value >> 30}GiB"
         case Enum() | SocketAddress() | Path() | int():
             return str(value)
         case float():

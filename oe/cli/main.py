@@ -13,6 +13,7 @@ from oe.errors import ConfigError, KernelError, MachineLacks, OeError
 COMMANDS = {
     "run": "Encrypt traffic to every peer that publishes a key.",
     "floor": "Keep private and block nets shut without a daemon.",
+    "reload": "Have a running oe read configuration and policy anew.",
     "status": "Show what a running oe does with each host pair.",
     "flush": "Forget decisions and tunnels; the next packet decides anew.",
     "check": "Read the configuration and say what is wrong with it.",

@@ -16,8 +16,8 @@ from oe.daemon import run as run_daemon
 )
 @click.pass_context
 def run(ctx: click.Context, config: Path | None) -> None:
-    """Encrypt traffic to every peer that publishes a key, until SIGTERM or SIGINT.
+    """Encrypt traffic to every peer that publishes a key, until SIGTERM or SIGINT. SIGHUP is `oe reload`.
 
     Needs root, or CAP_NET_ADMIN and CAP_NET_RAW. Logs to standard error.
     """
-    ctx.exit(run_daemon(load_config(config)))
+    ctx.exit(run_daemon(load_config(config), config))

@@ -102,6 +102,7 @@ class Hands:
         self, tools: Tools, loop: asyncio.AbstractEventLoop, feed: Callable[[Event], None], finished: Callable[[], None]
     ) -> None:
         self._tools = tools
+        self._signer = tools.keys
         self._loop = loop
         self._feed = feed
         self._finished = finished
@@ -112,6 +113,10 @@ class Hands:
     def close(self) -> None:
         """Wait for a signature that is being made."""
         self._signers.shutdown(cancel_futures=True)
+
+    def sign_with(self, keys: Signer) -> None:
+        """From now on signatures are made with these keys."""
+        self._signer = keys
 
     def queue_rows(self) -> tuple[dict[str, int], ...]:
         """Statistics of the netfilter queues, for `oe status`."""
@@ -134,7 +139,7 @@ class Hands:
     def _(self, command: SignOctets) -> None:
         # RSA signing takes up to a millisecond and lets go of the interpreter: packets need not wait for it.
         future = self._loop.run_in_executor(
-            self._signers, self._tools.keys.sign, command.key, command.scheme, command.octets
+            self._signers, self._signer.sign, command.key, command.scheme, command.octets
         )
         future.add_done_callback(lambda done: self._signed(command, done))
 

@@ -24,12 +24,14 @@ class Keeper:
 
     def __init__(self, table: NftTable, spec: TrapSpec, loop: Loop, on_restored: Callable[[], None]) -> None:
         self._table = table
+        self._spec = spec
         self._loop = loop
         self._on_restored = on_restored
         self._log = structlog.get_logger()
         self._timer: Timer | None = None
         self._restored = -PACE
-        self._guard = self._stand_guard(spec)
+        self._guard: Guard | None = None
+        self._set_guard(spec)
         try:
             table.install(spec)
             self._watch = TableWatch(table.port)
@@ -45,14 +47,39 @@ class Keeper:
         self._watch.close()
         self._dismiss_guard()
 
-    def _stand_guard(self, spec: TrapSpec) -> Guard | None:
-        if not spec.has_closed_nets:
-            return None
+    def reload(self, spec: TrapSpec) -> None:
+        """From now on the table is as `spec` says; decisions stay. Raises KernelError: then all is as before.
+
+        A packet passes in clear only where both floors let it. Each is exchanged in one transaction, the guard's
+        first, so that what is closed before and after is never open, and what is opened is open when both are done.
+        """
+        if self._watch.changed() or self._timer is not None:
+            # What stands now is not known; what we put back is.
+            if self._timer is not None:
+                self._timer.cancel()
+            self._restore()
+        self._set_guard(spec)
         try:
-            return Guard(spec)
+            self._table.reload(spec)
+        except OeError:
+            self._set_guard(self._spec)
+            raise
+        self._spec = spec
+        self._look_once_more()
+
+    def _set_guard(self, spec: TrapSpec) -> None:
+        """A guard for the closed nets of `spec`, if there are any."""
+        if not spec.has_closed_nets:
+            self._dismiss_guard()
+            return
+        try:
+            if self._guard is None:
+                self._guard = Guard(spec)
+            else:
+                self._guard.reload(spec)
         except MachineLacks as fault:
+            self._dismiss_guard()
             self._log.warning("no-guard", missing=fault.missing, remedy=fault.remedy)
-            return None
 
     def _dismiss_guard(self) -> None:
         if self._guard is not None:
@@ -79,7 +106,10 @@ class Keeper:
             self._restored = self._loop.time()
         self._log.warning("table-restored", meaning="somebody else changed or removed the table inet oe")
         self._on_restored()
-        # What we just did is among the notifications. Whoever took the table away since then did so before this look.
+        self._look_once_more()
+
+    def _look_once_more(self) -> None:
+        """What we just did is among the notifications. Whoever took the table away since then did so before this."""
         self._watch.changed()
         if not self._table.stands():
             self._again()

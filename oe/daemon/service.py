@@ -10,10 +10,11 @@ import os
 import resource
 import signal
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from ipaddress import ip_address
 from itertools import count
+from pathlib import Path
 
 import structlog
 
@@ -23,16 +24,15 @@ from oe.daemon.addresses import AddressWatch
 from oe.daemon.hands import Hands, Tools
 from oe.daemon.keeper import Keeper
 from oe.daemon.machine import ROOT, choose_backend, global_addresses, own_addresses, resolver_users, trap_spec
+from oe.daemon.reload import Input, read_anew, read_input, report
 from oe.dnskeys.resolver import Resolver
 from oe.errors import OeError, ParseError
-from oe.gateway import Gateway, GatewaySettings, OwnSide
+from oe.gateway import Gateway, GatewaySettings, OwnSide, Rules
 from oe.ike.endpoint import Endpoint
 from oe.ike.rehearsal import rehearse
 from oe.ike.settings import IkeSettings
 from oe.ike.udp import UdpSockets
 from oe.ipsec.model import Backend, Probe
-from oe.keystore import KeyStore
-from oe.keystore import load as load_keys
 from oe.messages import (
     AddressesChanged,
     ClearPacketRefused,
@@ -45,7 +45,6 @@ from oe.messages import (
 )
 from oe.model import MARK_EXEMPT, Address, Group, HostPair, Reason
 from oe.observe import DaemonStatus, configure_log, status_document
-from oe.policy.files import PolicyLoad, load_policies
 from oe.trap.holds import HoldTable
 from oe.trap.nft import NftTable
 from oe.trap.queue import TrapQueues
@@ -54,32 +53,38 @@ HOLD_MARGIN = 0.5
 """Seconds that a packet may wait beyond the setup budget: it must still be there when the budget's verdict comes."""
 
 
-def run(config: Config) -> int:
+def run(config: Config, path: Path | None) -> int:
     """Run the daemon in the foreground until SIGTERM or SIGINT; the exit code.
 
-    Raises ConfigError or MachineLacks before anything was changed on the machine.
+    `path`: where `config` was read, as `load_config` takes it, to read it again on a reload. Raises ConfigError or
+    MachineLacks before anything was changed on the machine.
     """
     configure_log(config.log.level.value, json_lines=config.log.json_lines)
     # Keys must not end in a file because something crashed.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     log = structlog.get_logger()
-    policies = load_policies(config.paths.policies)
-    for problem in policies.problems:
+    found = read_input(config)
+    for problem in found.policies.problems:
         log.error("policy-problem", problem=str(problem))
-    if policies.policies.closed:
+    if found.policies.policies.closed:
         log.error("policy-closed", meaning="until `private` is mended every destination but `block` counts as private")
-    keys = load_keys(config.paths.keys)
-    if not keys.public_keys:
+    if not found.keys.public_keys:
         log.warning("no-key", remedy=f"make one with `oe key new --dir {config.paths.keys}` and publish it")
-    for key in keys.public_keys:
-        rehearse(key, keys.sign, os.urandom)
+    for key in found.keys.public_keys:
+        rehearse(key, found.keys.sign, os.urandom)
     addresses = own_addresses(config.gateway.addresses, global_addresses())
 
     async def serve() -> int:
-        return await Service(config, policies, keys, addresses).serve()
+        return await Service(found, path, addresses).serve()
 
     with asyncio.Runner() as runner:
         return runner.run(serve())
+
+
+def _rules(found: Input) -> Rules:
+    config = found.config
+    groups = {group: config.settings(group) for group in Group}
+    return Rules(found.policies.policies, groups, config.gateway.serve, found.keys.public_keys)
 
 
 class Service:
@@ -88,12 +93,12 @@ class Service:
     _backend: Backend
     _backend_found: Probe
     _hands: Hands
+    _keeper: Keeper
     _resolver: Resolver
 
-    def __init__(self, config: Config, policies: PolicyLoad, keys: KeyStore, addresses: tuple[Address, ...]) -> None:
-        self._config = config
-        self._policies = policies
-        self._keys = keys
+    def __init__(self, found: Input, path: Path | None, addresses: tuple[Address, ...]) -> None:
+        self._input = found
+        self._path = path
         self._addresses = addresses
         self._loop = asyncio.get_running_loop()
         self._log = structlog.get_logger()
@@ -105,12 +110,12 @@ class Service:
         self._gateway = self._make_gateway()
 
     def _make_gateway(self) -> Gateway:
-        config, tickets = self._config, count(1)
-        own = OwnSide(self._addresses, config.gateway.serve, self._keys.public_keys)
+        config, rules, tickets = self._input.config, _rules(self._input), count(1)
+        own = OwnSide(self._addresses, rules.served, rules.keys)
         self._log.info("addresses", own=", ".join(map(str, own.addresses)))
         gateway = config.gateway
         settings = GatewaySettings(
-            groups={group: config.settings(group) for group in Group},
+            groups=rules.groups,
             setup_budget=gateway.setup_budget,
             max_pairs=gateway.max_pairs,
             liveness=gateway.liveness,
@@ -119,10 +124,10 @@ class Service:
         holds = HoldTable(
             per_pair=gateway.hold_per_pair, total=gateway.hold_in_all, patience=gateway.setup_budget + HOLD_MARGIN
         )
-        ike = IkeSettings(child_lifetime=gateway.child_lifetime)
+        ike = IkeSettings(child_lifetime=gateway.child_lifetime, child_octets=gateway.child_octets)
         return Gateway(
             settings,
-            self._policies.policies,
+            rules.policies,
             own,
             lambda admits: Endpoint(ike, own.keys, os.urandom, admits, tickets, count(1)),
             holds,
@@ -132,15 +137,15 @@ class Service:
 
     async def serve(self) -> int:
         """Start, work until told to stop, stop. 0 after an orderly stop."""
-        config = self._config
-        verbs = {"status": self._status, "flush": self._flush}
-        control = ControlServer(config.paths.run, verbs, self._connection_failed)
+        verbs = {"status": self._status, "flush": self._flush, "reload": self._reload}
+        control = ControlServer(self._input.config.paths.run, verbs, self._connection_failed)
         await control.start()
         try:
             with ExitStack() as stack:
                 self._start(stack)
                 for number in (signal.SIGTERM, signal.SIGINT):
                     self._loop.add_signal_handler(number, self._feed, StopAsked())
+                self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
                 self._log.info("ready", backend=self._backend.name, why=self._backend_found.why)
                 await self._finished.wait()
                 self._log.info("stopping")
@@ -150,7 +155,7 @@ class Service:
 
     def _start(self, stack: ExitStack) -> None:
         """Open the wings' I/O; `stack` closes it in the right order."""
-        config = self._config
+        config = self._input.config
         self._backend, self._backend_found = choose_backend(config.gateway.backend)
         table = NftTable()
         stack.callback(table.close)
@@ -175,12 +180,12 @@ class Service:
         # The trap before the back end, which at its start takes away the SAs of a run that crashed: their packets
         # must find the trap. At the end the other way round: decisions go before what they point to.
         stack.callback(self._backend.close)
-        spec = trap_spec(config, self._policies.policies, self._backend)
-        keeper = Keeper(table, spec, self._loop, lambda: self._feed(DecisionsLost()))
-        stack.callback(keeper.close)
+        spec = trap_spec(config, self._input.policies.policies, self._backend)
+        self._keeper = Keeper(table, spec, self._loop, lambda: self._feed(DecisionsLost()))
+        stack.callback(self._keeper.close)
         stack.callback(self._reduce, table)
         self._backend.start(self._loop, self._feed)
-        tools = Tools(queues, table, sockets, resolver, self._backend, self._keys)
+        tools = Tools(queues, table, sockets, resolver, self._backend, self._input.keys)
         self._hands = Hands(tools, self._loop, self._feed, self._finished.set)
         stack.callback(self._hands.close)
         queues.attach(self._loop)
@@ -260,7 +265,7 @@ class Service:
             backend=self._backend.name.value,
             backend_why=self._backend_found.why,
             uptime=now - self._started,
-            policy_problems=tuple(str(problem) for problem in self._policies.problems),
+            policy_problems=tuple(str(problem) for problem in self._input.policies.problems),
             reasons=self._hands.counters.with_those_of(self._gateway.reasons, self._backend.statistics()),
             queues=self._hands.queue_rows(),
         )
@@ -280,6 +285,37 @@ class Service:
         self._resolver.forget(destination)
         self._feed(FlushAsked(HostPair(source, destination)))
         return {}
+
+    def _reload(self, _request: Json) -> Json:
+        try:
+            return self._take_over(read_anew(self._path, self._input))
+        except OeError as error:
+            self._log.error("not-reloaded", error=str(error))
+            raise
+
+    def _hung_up(self) -> None:
+        """SIGHUP: the log has what came of it."""
+        with suppress(OeError):
+            self._reload({})
+
+    def _take_over(self, found: Input) -> Json:
+        """First what may refuse, the trap last of it: from then on its floor shuts what is closed now.
+
+        Then the pairs, whose decisions fall through to the new trap. No packet is let go between the two.
+        """
+        before, config = self._input, found.config
+        for key in set(found.keys.public_keys) - set(before.keys.public_keys):
+            rehearse(key, found.keys.sign, os.urandom)
+        self._keeper.reload(trap_spec(config, found.policies.policies, self._backend))
+        self._input = found
+        self._hands.sign_with(found.keys)
+        let_go = self._gateway.adopt(_rules(found), self._loop.time())
+        self._carry_out()
+        self._work()
+        configure_log(config.log.level.value, json_lines=config.log.json_lines)
+        told = report(before, found, let_go, len(self._gateway.snapshot()))
+        self._log.info("reloaded", pairs_let_go=told["pairs_let_go"], pairs_kept=told["pairs_kept"])
+        return told
 
     def _connection_failed(self, name: str, error: BaseException) -> None:
         self._log.error("task-failed", task=name, error=repr(error))

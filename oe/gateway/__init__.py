@@ -12,7 +12,7 @@ liveness.py    which tunnels carry traffic one way only
 coordinator.py the joint: every event to its part
 """
 
-from oe.gateway.context import GatewaySettings, OwnSide
+from oe.gateway.context import GatewaySettings, OwnSide, Rules
 from oe.gateway.coordinator import Gateway
 
-__all__ = ["Gateway", "GatewaySettings", "OwnSide"]
+__all__ = ["Gateway", "GatewaySettings", "OwnSide", "Rules"]

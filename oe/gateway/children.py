@@ -49,7 +49,13 @@ class Children:
 
         As responder, where another SA carries the pair's packets already, our outbound half waits: the peer cannot read
         it before it has our answer, while it reads the older one all the time (so too in a rekey, RFC 7296 2.8).
+        A policy that changed while the peers negotiated is heard here, the last place before the kernel.
         """
+        if self._outbound.is_overruled(event.negotiation) or not self._context.may_have_tunnel(event.child.pair):
+            refused = ChildInstalled(event.ticket, event.child.id, event.directions, Reason.POLICY_CHANGED)
+            self._context.reasons[Reason.POLICY_CHANGED] += 1
+            self._feed_ike(refused, now)
+            return
         pair = self._decisions.find(event.child.pair)
         if event.directions is Directions.OUTBOUND and pair is not None and pair.outbounds:
             pair.successor = event

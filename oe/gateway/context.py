@@ -2,17 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from oe.gateway.timers import Timers
 from oe.messages import Command, IkeInput, IkeOutput, KeysLookedUp, LookUpKeys, Note
-from oe.model import Address, Group, KeyAnswer, Network, PublicKey, Reason
+from oe.model import Address, Group, HostPair, KeyAnswer, Network, PublicKey, Reason
 from oe.policy.groups import PolicySet
 from oe.policy.outcome import GroupSettings
+from oe.policy.select import select
 
 Continuation = Callable[[KeyAnswer, float], None]
 TimerName = tuple[str, object]
+
+NEVER_NEGOTIATES = frozenset({Group.CLEAR, Group.BLOCK})
 
 
 class IkeEngine(Protocol):
@@ -56,6 +59,16 @@ class OwnSide:
         return next((address for address in self.addresses if address.version == version), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an operator may change while the daemon runs."""
+
+    policies: PolicySet
+    groups: Mapping[Group, GroupSettings]
+    served: tuple[Network, ...]
+    keys: tuple[PublicKey, ...]
+
+
 class Context:
     """The desk that all parts work at. `commands` is the output in order."""
 
@@ -76,6 +89,16 @@ class Context:
         self.commands: list[Command] = []
         self.reasons: Counter[Reason] = Counter()
         self._lookups: dict[int, Continuation] = {}
+
+    def adopt(self, rules: Rules) -> None:
+        """From now on these rules hold."""
+        self.policies = rules.policies
+        self.settings = replace(self.settings, groups=rules.groups)
+        self.own = replace(self.own, served=rules.served, keys=rules.keys)
+
+    def may_have_tunnel(self, pair: HostPair) -> bool:
+        """We speak for its source, and the group of its destination encrypts."""
+        return self.own.serves(pair.source) and select(self.policies, pair.destination).group not in NEVER_NEGOTIATES
 
     def emit(self, *commands: Command) -> None:
         self.commands.extend(commands)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from oe.gateway.children import Children
-from oe.gateway.context import Context, GatewaySettings, IkeEngine, OwnSide
+from oe.gateway.context import Context, GatewaySettings, IkeEngine, OwnSide, Rules
 from oe.gateway.decisions import VERDICTS, Decisions
 from oe.gateway.inbound import Inbound
 from oe.gateway.outbound import Outbound, Ports
@@ -36,6 +36,7 @@ from oe.messages import (
     NegotiationEnded,
     Note,
     OctetsSigned,
+    OwnKeysChanged,
     PacketTrapped,
     Rejected,
     Release,
@@ -49,6 +50,7 @@ from oe.messages import (
 from oe.model import Address, Group, HeldPacket, HostPair, PairState, PairStatus, Reason, Verdict
 from oe.policy.flow import FlowEvent
 from oe.policy.groups import PolicySet
+from oe.policy.outcome import GroupSettings, may_use
 from oe.policy.select import select
 from oe.trap.holds import HoldTable
 
@@ -133,6 +135,29 @@ class Gateway:
                 self._flush(pair, now)
             case StopAsked():
                 self._stop(now)
+
+    def adopt(self, rules: Rules, now: float) -> tuple[PairStatus, ...]:
+        """From now on `rules` hold. The pairs that were let go because of it, as they were.
+
+        The trap must have the new policies already: what is taken back here falls through to it.
+        """
+        before, keys = self._context.settings.groups, self._context.own.keys
+        self._context.adopt(rules)
+        self._inbound.learn_policies()
+        if rules.keys != keys:
+            self._feed_ike(OwnKeysChanged(rules.keys), now)
+            self._preflight.start(now)
+        let_go = []
+        for pair, status in zip(self._decisions, self._decisions.status(), strict=True):
+            group = select(rules.policies, pair.pair.destination).group
+            if self._stands(pair, group, before):
+                self._decisions.regroup(pair, group, now)
+            else:
+                let_go.append(status)
+                self._outbound.overrule(pair)
+                self._context.reasons[Reason.POLICY_CHANGED] += 1
+                self._forget(pair, Reason.POLICY_CHANGED, now)
+        return tuple(let_go)
 
     def expire(self, now: float) -> None:
         """Let everything happen whose time has come."""
@@ -297,6 +322,19 @@ class Gateway:
         self._outbound.abandon(pair)
         self._decisions.forget(pair, FlowEvent.FLUSHED, now, why)
         self._children.close_all(pair, why, now)
+
+    def _stands(self, pair: Pair, group: Group, before: Mapping[Group, GroupSettings]) -> bool:
+        """Whether what was decided for a pair, or is on its way, is what the rules say that hold now.
+
+        A tunnel stays in any group that has tunnels and may act on the answer that it was built on. Everything else
+        was decided by the rules before, and is decided anew when they are others.
+        """
+        settings = self._context.settings.groups[group]
+        if group is pair.group and settings == before[group]:
+            return self._context.own.serves(pair.pair.source)
+        if pair.state is not PairState.PROTECTED or not self._context.may_have_tunnel(pair.pair):
+            return False
+        return pair.grade is not None and may_use(pair.grade, settings.dnssec) is None
 
     def _move_to(self, addresses: tuple[Address, ...], now: float) -> None:
         """Forget what hangs on addresses that are gone; look whether our key is published for the new ones."""

@@ -129,10 +129,19 @@ class Decisions:
     def repeat(self, now: float) -> None:
         """Tell the kernel every decision once more, each for what is left of its time."""
         for pair in self._pairs.values():
-            verdict = VERDICTS.get(pair.state) if pair.state is not None else None
-            left = pair.expires - now if pair.expires is not None else 0.0
-            if verdict is not None and left > 0:
-                self._context.emit(Decide(pair.pair, verdict, left, pair.group is Group.PRIVATE))
+            self._repeat(pair, now)
+
+    def regroup(self, pair: Pair, group: Group, now: float) -> None:
+        """A pair whose decision stays belongs to another group: whether it fails closed is the kernel's business."""
+        if pair.group is not group:
+            pair.group = group
+            self._repeat(pair, now)
+
+    def _repeat(self, pair: Pair, now: float) -> None:
+        verdict = VERDICTS.get(pair.state) if pair.state is not None else None
+        left = pair.expires - now if pair.expires is not None else 0.0
+        if verdict is not None and left > 0:
+            self._context.emit(Decide(pair.pair, verdict, left, pair.group is Group.PRIVATE))
 
     def _put(self, pair: Pair, verdict: Verdict, lifetime: float, now: float) -> None:
         pair.expires = now + lifetime

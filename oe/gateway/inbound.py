@@ -9,13 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from oe.gateway.candidates import gateway_of, keys_at, own_credentials
-from oe.gateway.context import Context
+from oe.gateway.context import NEVER_NEGOTIATES, Context
 from oe.messages import JudgePeer, PeerJudged
 from oe.model import Address, Group, KeyAnswer, LookupOutcome, PublicKey, Reason
 from oe.policy.outcome import Dnssec, may_use
 from oe.policy.select import select
-
-NEVER_NEGOTIATES = frozenset({Group.CLEAR, Group.BLOCK})
 
 
 @dataclass(slots=True)
@@ -24,7 +22,6 @@ class Claim:
 
     request: JudgePeer
     identity: Address
-    group: Group
     answers: dict[Address, KeyAnswer | None] = field(default_factory=dict)
 
 
@@ -34,7 +31,11 @@ class Inbound:
     def __init__(self, context: Context, reply: Callable[[PeerJudged, float], None]) -> None:
         self._context = context
         self._reply = reply
-        self._negotiates = any(entry.group not in NEVER_NEGOTIATES for entry in context.policies.entries)
+        self.learn_policies()
+
+    def learn_policies(self) -> None:
+        """To be called whenever the policies are others."""
+        self._negotiates = any(entry.group not in NEVER_NEGOTIATES for entry in self._context.policies.entries)
         """There is a group at all that may want a tunnel."""
 
     def admits(self, peer: Address) -> bool:
@@ -54,8 +55,7 @@ class Inbound:
             # Without NAT the identity is the address on the wire; anything else is somebody else's name.
             self._refuse_peer(request, Reason.NOT_DELEGATED, f"identity {request.identity} is not its address", now)
             return
-        group = select(self._context.policies, request.pair.destination).group
-        claim = Claim(request, identity, group)
+        claim = Claim(request, identity)
         wanted = {identity, request.pair.destination}
         if not self._context.own.is_own(request.pair.source):
             wanted.add(request.pair.source)
@@ -70,7 +70,9 @@ class Inbound:
 
     def _conclude(self, claim: Claim, answers: dict[Address, KeyAnswer], now: float) -> None:
         request = claim.request
-        demand = self._context.settings.groups[claim.group].dnssec
+        # Now, not when the claim came: the policy may have changed meanwhile.
+        group = select(self._context.policies, request.pair.destination).group
+        demand = self._context.settings.groups[group].dnssec
         identity_answer = answers[claim.identity]
         keys = keys_at(identity_answer, claim.identity)
         unusable = _why_unusable(identity_answer, demand)
@@ -81,15 +83,14 @@ class Inbound:
         refusal: Reason | None = None
         if claim.identity != request.pair.destination:
             keys, refusal = _delegated(answers[request.pair.destination], claim.identity, keys, demand)
-        refusal = refusal or self._own_refusal(claim, answers)
+        refusal = refusal or self._own_refusal(request.pair.source, group, answers)
         if refusal is not None:
             self._context.note("info", "pair-refused", pair=request.pair, peer=claim.identity, reason=refusal)
-        self._reply(PeerJudged(request.ticket, keys, refusal, claim.group is Group.PRIVATE), now)
+        self._reply(PeerJudged(request.ticket, keys, refusal, group is Group.PRIVATE), now)
 
-    def _own_refusal(self, claim: Claim, answers: dict[Address, KeyAnswer]) -> Reason | None:
+    def _own_refusal(self, source: Address, group: Group, answers: dict[Address, KeyAnswer]) -> Reason | None:
         """Is it ours to give? The pair's group must negotiate, and our client must have asked for us (R2)."""
-        source = claim.request.pair.source
-        if claim.group in NEVER_NEGOTIATES:
+        if group in NEVER_NEGOTIATES:
             return Reason.NOT_ADMITTED
         if self._context.own.is_own(source):
             return None

@@ -40,6 +40,7 @@ class Outbound:
         self._context = context
         self._ports = ports
         self._negotiations: dict[int, HostPair] = {}
+        self._overruled: set[int] = set()
 
     def start(self, pair: Pair, now: float, *, background: bool = False) -> None:
         """Begin an attempt for a pair that has none. In the background a standing decision is left alone."""
@@ -65,6 +66,19 @@ class Outbound:
         pair.attempt = None
         self._context.timers.cancel(("attempt", pair.pair))
 
+    def overrule(self, pair: Pair) -> None:
+        """Drop the attempt, and whatever the negotiation that it began will come to: other rules hold now."""
+        if pair.attempt is not None and pair.attempt.negotiation is not None:
+            self._overruled.add(pair.attempt.negotiation)
+        self.abandon(pair)
+
+    def is_overruled(self, ticket: int | None) -> bool:
+        """Whether the negotiation of this ticket, which has just succeeded, is not wanted any more. Asked once."""
+        overruled = ticket in self._overruled
+        if ticket is not None:
+            self._overruled.discard(ticket)
+        return overruled
+
     def ran_out(self, key: HostPair, now: float) -> None:
         """The setup budget is spent."""
         pair = self._ports.find(key)
@@ -74,6 +88,7 @@ class Outbound:
 
     def ended(self, event: NegotiationEnded, now: float) -> None:
         """A gateway failed us: the next one, or the fallback."""
+        self._overruled.discard(event.ticket)
         key = self._negotiations.pop(event.ticket, None)
         pair = self._ports.find(key) if key is not None else None
         if pair is None or pair.attempt is None or pair.attempt.negotiation != event.ticket:

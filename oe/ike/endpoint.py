@@ -41,6 +41,7 @@ from oe.messages import (
     Negotiate,
     NegotiationEnded,
     OctetsSigned,
+    OwnKeysChanged,
     PeerJudged,
     SpiReserved,
 )
@@ -103,6 +104,8 @@ class Endpoint:
                 self._with_child(child, self._check_liveness, now)
             case CloseEverything():
                 self._close_everything(now)
+            case OwnKeysChanged(keys=keys):
+                self._ctx.own_keys = keys
 
     def expire(self, now: float) -> None:
         """Do what is due."""

@@ -31,6 +31,9 @@ class IkeSettings:
     """An IKE SA is deleted at this age."""
     child_lifetime: float = 3600.0
     """A Child SA is deleted at this age, less the jitter."""
+    # 2**32 blocks under one AES key: they can be told from random ones with an advantage of 2**64 / 2**129 = 2**-65.
+    child_octets: int = 64 << 30
+    """A Child SA is deleted when it has carried so many octets one way, less the jitter: 64 GiB."""
     lifetime_jitter: float = 0.1
     """Share of a lifetime that chance may take off, so that SAs made together do not end together."""
     childless_lifetime: float = 5.0

@@ -1,7 +1,7 @@
 """The back-end interface: what carries ESP for the daemon, be it the kernel's XFRM or this process over a TUN device.
 
 A back end knows nothing of policy groups. It carries out `InstallChild`, `RemoveChild`, `ReserveSpi` and `ReadCounters`
-of `oe.messages` and reports `ChildExpired`.
+of `oe.messages` and reports `ChildExpired` and `PeerMoved`.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,17 +9,24 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from oe.messages import ChildExpired
-from oe.model import Address, ChildCounters, ChildSa, Directions, Mode, Reason
+from oe.messages import ChildExpired, PeerMoved
+from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, Reason
 
 REPLAY_WINDOW = 256
 """Packets; RFC 4303 3.4.3 asks for 64 where speed is expected, parallel paths and queues reorder by more."""
 
-SOFT_PACKETS = 3 << 30
-"""Outbound packets after which an SA without ESN asks for its successor: three quarters of its sequence numbers."""
+PACKETS = (1 << 32) - 1
+"""Outbound packets that an SA without ESN has sequence numbers for."""
 
 FIRST_SPI = 0x100
 """1-255 are reserved by IANA, 0 never goes on the wire (RFC 4303 2.1)."""
+
+
+BackendEvent = ChildExpired | PeerMoved
+
+
+SOFT = 0.75
+"""Share of a hard limit, be it seconds, octets or packets, at which an SA asks for its successor."""
 
 
 class BackendName(StrEnum):
@@ -95,7 +102,7 @@ class Backend(Protocol):
     def tunnel_mtu(self) -> int:
         """Octets of the largest packet that goes through `tunnel_interface` in one piece; 0 without such a device."""
 
-    def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
+    def start(self, loop: Loop, on_event: Callable[[BackendEvent], None]) -> None:
         """Take away what a crashed run left behind, and be ready.
 
         Start the trap first, without decisions: until then packets of `private` pairs must not be let out by any.
@@ -108,9 +115,18 @@ class Backend(Protocol):
     def install(self, child: ChildSa, directions: Directions) -> None:
         """Put one half or both in place, all or nothing: raises KernelError after everything was taken back.
 
-        The lifetime counts from the first half. After it `ChildExpired(hard=True)` is reported: the SAs are gone, and
-        packets of the pair are *dropped* until `remove` is called, so that nothing leaves before it is decided anew.
-        `ChildExpired(hard=False)` says that sequence numbers run short.
+        The lifetime counts from the first half. After it, or when one direction has carried the octets or packets it
+        may, `ChildExpired(hard=True)` is reported: the SAs are gone, and packets of the pair are *dropped* until
+        `remove` is called, so that nothing leaves before it is decided anew. `ChildExpired(hard=False)` comes at three
+        quarters of any of these.
+        """
+
+    def move(self, child: int, remote: Address, encapsulation: Encapsulation | None) -> None:
+        """The peer of a Child SA in place is at another address or UDP port now: send there, and expect it from there.
+
+        Sequence numbers, replay window, lifetimes and counters go on; nothing leaves in clear meanwhile. An unknown
+        Child SA is ignored. Raises KernelError: EOPNOTSUPP, and nothing has changed; any other, and it is as after a
+        hard expiry, though nothing reports that.
         """
 
     def remove(self, child: int) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from oe.errors import KernelError
 from oe.ipsec import netlink_wire as wire
@@ -13,7 +14,7 @@ NETLINK_ROUTE = 0
 NETLINK_XFRM = 6
 
 _SOL_NETLINK = 270
-_NETLINK_ADD_MEMBERSHIP = 1
+_NETLINK_ADD_MEMBERSHIP, _NETLINK_DROP_MEMBERSHIP = 1, 2
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 
@@ -36,11 +37,13 @@ class Netlink:
         self._socket.bind((0, 0))
         self._socket.settimeout(_PATIENCE)
         self._sequence = 0
+        self.port: int = self._socket.getsockname()[0]
+        """Ours: the kernel's news of what we have it do bear this number."""
 
     def request(self, kind: int, body: bytes, operation: str, subject: str, flags: int = 0) -> None:
         """Have something done. `operation` and `subject` are for the KernelError if the kernel refuses."""
         self._send(kind, flags | wire.ACK, body)
-        for message in self._answers():
+        for message in self._answers(operation, subject):
             if message.kind == wire.NLMSG_ERROR:
                 self._check(message, operation, subject)
                 return
@@ -48,7 +51,7 @@ class Netlink:
     def ask(self, kind: int, body: bytes, operation: str, subject: str) -> Message:
         """A question with one answer. Raises KernelError."""
         self._send(kind, 0, body)
-        message = next(self._answers())
+        message = next(self._answers(operation, subject))
         if message.kind == wire.NLMSG_ERROR:
             self._check(message, operation, subject)
         return message
@@ -58,7 +61,7 @@ class Netlink:
         for _attempt in range(_DUMP_ATTEMPTS):
             self._send(kind, wire.DUMP, body)
             messages: list[Message] = []
-            for message in self._answers():
+            for message in self._answers("list", subject):
                 if message.kind == wire.NLMSG_ERROR:
                     self._check(message, "list", subject)
                 if message.kind == wire.NLMSG_DONE:
@@ -73,12 +76,17 @@ class Netlink:
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
-        self._socket.send(wire.encode_message(kind, flags, self._sequence, body))
+        self._socket.send(wire.encode_message(kind, flags, self._sequence, body, self.port))
 
-    def _answers(self) -> Iterator[Message]:
-        """Messages that answer the last request; leftovers of earlier ones are skipped."""
+    def _answers(self, operation: str, subject: str) -> Iterator[Message]:
+        """Messages that answer the last request; leftovers of earlier ones are skipped. Raises KernelError."""
         while True:
-            for message in wire.decode_messages(self._socket.recv(_DATAGRAM)):
+            try:
+                datagram = self._socket.recv(_DATAGRAM)
+            except OSError as error:
+                number = error.errno or errno.ETIMEDOUT
+                raise KernelError(operation, subject, number, f"no answer: {os.strerror(number)}") from error
+            for message in wire.decode_messages(datagram):
                 if message.sequence == self._sequence:
                     yield message
 
@@ -103,6 +111,16 @@ class Multicast:
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    @contextmanager
+    def hearing(self, group: int) -> Iterator[None]:
+        """Hear one more group, from now to the end of the block."""
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        try:
+            yield
+        finally:
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_DROP_MEMBERSHIP, group)
+            self.skip()
 
     def receive(self) -> list[Message]:
         """The messages of one datagram; none when nothing waits. Raises OSError(ENOBUFS) after some were lost."""

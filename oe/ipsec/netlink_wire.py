@@ -54,12 +54,13 @@ class NativeReader(Reader):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A netlink message; `body` is what follows the header."""
+    """A netlink message; `body` is what follows the header, `port` the socket whose request it comes from."""
 
     kind: int
     flags: int
     sequence: int
     body: bytes
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +71,21 @@ class Acknowledgement:
     text: str
 
 
-def encode_message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    """A request to the kernel."""
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags | REQUEST, sequence, 0) + body
+def encode_message(kind: int, flags: int, sequence: int, body: bytes, port: int = 0) -> bytes:
+    """A request to the kernel. Its news of what comes of it bear this port."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags | REQUEST, sequence, port) + body
 
 
 def decode_messages(octets: bytes) -> Iterator[Message]:
     """All messages of a datagram. Raises ParseError, at the message that is malformed."""
     reader = NativeReader(octets, "netlink datagram")
     while reader.remaining:
-        length, kind, flags, sequence, _port = reader.fields(_HEADER, "header")
+        length, kind, flags, sequence, port = reader.fields(_HEADER, "header")
         if length < _HEADER.size:
             raise ParseError(reader.where, f"length {length} is shorter than the header")
         body = reader.take(length - _HEADER.size, "body")
         reader.take(min(-length % 4, reader.remaining), "padding")
-        yield Message(kind, flags, sequence, body)
+        yield Message(kind, flags, sequence, body, port)
 
 
 def attribute(kind: int, payload: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """What can be asked of the kernel's XFRM, as values: SAs, policies, and the operations on them with their inverse."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv6Address
@@ -84,8 +85,18 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """What an SA has done so far, in the kernel's octets: for the SA that takes its place."""
+
+    replay: bytes
+    """Sequence number and replay window (xfrm_replay_state_esn)."""
+    current: bytes
+    """Octets and packets carried, and since when (xfrm_lifetime_cur)."""
+
+
+@dataclass(frozen=True, slots=True)
 class KernelSa:
-    """An XFRM state. Times in seconds; 0 packets: no limit."""
+    """An XFRM state. The lifetime is in seconds; of octets and packets None means no limit."""
 
     source: Address
     destination: Address
@@ -97,7 +108,8 @@ class KernelSa:
     encapsulation: tuple[int, int] | None
     """UDP source and destination port of its packets."""
     lifetime: float
-    soft_packets: int
+    octets: int | None
+    packets: int | None
     reserved: bool
     """Inbound: its SPI was reserved, and the kernel holds a larval state that this one replaces."""
 
@@ -117,6 +129,21 @@ class RemoveSa:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateSa:
+    """Change the UDP ports of an SA in place."""
+
+    sa: KernelSa
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceSa:
+    """Take an SA away and put in place another one that goes on where it ended."""
+
+    old: SaKey
+    sa: KernelSa
+
+
+@dataclass(frozen=True, slots=True)
 class PutPolicy:
     """Put a policy in place, in one step with taking `replaced` of the same selector and way away."""
 
@@ -129,7 +156,7 @@ class RemovePolicy:
     policy: Policy
 
 
-Operation = AddSa | RemoveSa | PutPolicy | RemovePolicy
+Operation = AddSa | UpdateSa | ReplaceSa | RemoveSa | PutPolicy | RemovePolicy
 
 
 def undo(operation: AddSa | PutPolicy) -> Operation:
@@ -139,6 +166,16 @@ def undo(operation: AddSa | PutPolicy) -> Operation:
     if operation.replaced is None:
         return RemovePolicy(operation.policy)
     return PutPolicy(operation.replaced, operation.policy)
+
+
+def sas_between(move: Sequence[Operation], done: int) -> Iterator[SaKey]:
+    """The SAs in place after the first `done` operations of a move."""
+    for number, operation in enumerate(move):
+        match operation:
+            case UpdateSa(sa):
+                yield sa.key
+            case ReplaceSa(old, sa):
+                yield sa.key if number < done else old
 
 
 def exemptions() -> tuple[Policy, ...]:

@@ -7,18 +7,21 @@ In place, a Child SA of the pair S → D between the gateways G (ours) and P (th
     outbound SA    G → P   only for packets S → D
     out policy     S → D   goes through exactly this outbound SA
 
+    With transport mode, which is for S = G and D = P, there is no fwd policy: it serves nobody behind a gateway.
+
 The SAs of all Child SAs of a pair share one reqid. Its `in` and `fwd` policies ask for that reqid, so in a rekey the
 old SA and the new one are both accepted; the `out` policy names the SPI too, so there is no doubt which one is used.
 """
 
 from collections.abc import Collection, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from oe.ipsec.model import SOFT_PACKETS
+from oe.ipsec.model import PACKETS
 from oe.ipsec.operations import (
     PRIORITY,
     REQID_BASE,
     REQID_MASK,
+    Action,
     AddSa,
     KernelSa,
     Operation,
@@ -26,9 +29,11 @@ from oe.ipsec.operations import (
     PutPolicy,
     RemovePolicy,
     RemoveSa,
+    ReplaceSa,
     SaKey,
     Selector,
     Template,
+    UpdateSa,
     Way,
 )
 from oe.ipsec.succession import Succession
@@ -82,6 +87,44 @@ class Book:
                     placed.policies.append(key)
                     self._policies.claim(key, child.id, policy)
 
+    def plan_move(self, moved: ChildSa) -> tuple[Operation, ...]:
+        """The operations that follow the peer of a Child SA in place to where `moved` says that it is.
+
+        Where only a UDP port is another, the SAs are changed in place. Else policies block while the SA behind them is
+        replaced: nothing passes, and nothing makes the kernel acquire an SA of its own.
+        """
+        placed = self._placed[moved.id]
+        was, reqid, operations = placed.child, placed.reqid, list[Operation]()
+        in_place = was.remote == moved.remote and None not in (was.encapsulation, moved.encapsulation)
+        for old, sa, policies in (
+            (_inbound_sa(was, reqid), _inbound_sa(moved, reqid), _inbound_policies(moved, reqid)),
+            (_outbound_sa(was, reqid), _outbound_sa(moved, reqid), (_outbound_policy(moved, reqid),)),
+        ):
+            if old.key not in placed.sas:
+                continue
+            if in_place:
+                operations.append(UpdateSa(sa))
+                continue
+            held = [(current, policy) for policy in policies if (current := self._held(moved.id, policy)) is not None]
+            shut = [replace(current, action=Action.BLOCK) for current, _policy in held]
+            operations += [PutPolicy(block, current) for block, (current, _policy) in zip(shut, held, strict=True)]
+            operations.append(ReplaceSa(old.key, sa))
+            operations += [PutPolicy(policy, block) for block, (_current, policy) in zip(shut, held, strict=True)]
+        return tuple(operations)
+
+    def record_move(self, moved: ChildSa) -> None:
+        """The operations of `plan_move` were carried out."""
+        placed = self._placed[moved.id]
+        keys = {sa(placed.child, placed.reqid).key: sa(moved, placed.reqid).key for sa in (_inbound_sa, _outbound_sa)}
+        for key in placed.sas:
+            del self._owners[key]
+        placed.sas = [keys[key] for key in placed.sas]
+        self._owners.update(dict.fromkeys(placed.sas, moved.id))
+        placed.child = moved
+        for policy in (*_inbound_policies(moved, placed.reqid), _outbound_policy(moved, placed.reqid)):
+            if (key_of := (policy.selector, policy.way)) in placed.policies:
+                self._policies.alter(key_of, moved.id, policy)
+
     def plan_removal(self, child: int) -> tuple[Operation, ...]:
         """The operations that take away what is in place of a Child SA, policies first.
 
@@ -110,6 +153,11 @@ class Book:
         for policy in placed.policies:
             self._policies.resign(policy, child)
 
+    def child(self, number: int) -> ChildSa | None:
+        """The Child SA of that number, if anything of it is in place."""
+        placed = self._placed.get(number)
+        return None if placed is None else placed.child
+
     @property
     def owners(self) -> Mapping[SaKey, int]:
         """The SAs in place and the Child SAs they belong to."""
@@ -134,6 +182,12 @@ class Book:
         shared = self._reqids.holder(child.pair)
         return REQID_BASE + 1 + child.id % (~REQID_MASK & 0xFFFF_FFFF) if shared is None else shared
 
+    def _held(self, child: int, policy: Policy) -> Policy | None:
+        """The policy that this one of the Child SA is to replace; None where another Child SA has the place."""
+        key = (policy.selector, policy.way)
+        current = self._policies.holder(key)
+        return None if self._policies.holder(key, without=child) is current else current
+
     def _puts(self, policies: tuple[Policy, ...]) -> list[AddSa | PutPolicy]:
         return [PutPolicy(policy, self._policies.holder((policy.selector, policy.way))) for policy in policies]
 
@@ -155,9 +209,19 @@ def _sa(
     if child.encapsulation is not None:
         ours, theirs = child.encapsulation.local_port, child.encapsulation.remote_port
         ports = (theirs, ours) if reserved else (ours, theirs)
-    soft_packets = 0 if child.esn or reserved else SOFT_PACKETS
     return KernelSa(
-        source, destination, esp, selector, reqid, child.mode, child.esn, ports, child.lifetime, soft_packets, reserved
+        source=source,
+        destination=destination,
+        esp=esp,
+        selector=selector,
+        reqid=reqid,
+        mode=child.mode,
+        esn=child.esn,
+        encapsulation=ports,
+        lifetime=child.lifetime,
+        octets=child.octets,
+        packets=None if child.esn or reserved else PACKETS,
+        reserved=reserved,
     )
 
 

@@ -1,6 +1,7 @@
 """Which back end can this machine run?"""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 from oe.errors import KernelError, MachineLacks
 from oe.ipsec import xfrm_wire as wire
@@ -11,20 +12,22 @@ from oe.ipsec.operations import RESERVED_REQID, KernelSa, Selector
 from oe.ipsec.tun import Tun
 from oe.ipsec.userspace import UserspaceBackend
 from oe.ipsec.xfrm import XfrmBackend
-from oe.model import EspCipher, EspSa, Mode, Secret
+from oe.model import Address, EspCipher, EspSa, Mode, Secret
 
-_NOBODY = IPv4Address("192.0.2.1")
-_NOWHERE = IPv4Address("192.0.2.2")
-"""RFC 5737: no packet goes there, so the SA of the test never carries one."""
+_NOWHERE: tuple[tuple[Address, Address], ...] = (
+    (IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")),
+    (IPv6Address("100::1"), IPv6Address("100::2")),
+)
+"""RFC 5737, RFC 6666: no packet goes there, so the SAs of the test never carry one."""
+
+_IPV6 = Path("/proc/thread-self/net/if_inet6")
+"""Present where the kernel speaks IPv6."""
 
 _TEST_DEVICE = "oe-probe"
 
 
 def probe() -> Probe:
-    """The kernel's ESP where it has one, else ours. Raises MachineLacks when neither can be had.
-
-    The first ESP SA may load modules and run their self-tests, for a second or two: better here than in a handshake.
-    """
+    """The kernel's ESP where it has one, else ours. Raises MachineLacks when neither can be had."""
     refusal = _try_xfrm()
     if refusal is None:
         return Probe(BackendName.XFRM, "the kernel has ESP with AES-GCM")
@@ -43,26 +46,46 @@ def create(name: BackendName, device: str = "oe0", marks: Marks | None = None) -
     """A back end that is not started yet. Raises MachineLacks."""
     if name is BackendName.USERSPACE:
         return UserspaceBackend(device, marks)
-    try:
-        return XfrmBackend()
-    except OSError as error:
-        raise MachineLacks(f"XFRM netlink cannot be opened: {error.strerror}", "use the userspace back end") from error
+    refusal = _try_xfrm()
+    if refusal is not None:
+        raise MachineLacks(f"no ESP in the kernel ({refusal})", 'set [gateway] backend to "userspace" or "auto"')
+    return XfrmBackend()
 
 
 def _try_xfrm() -> str | None:
-    """Why the kernel's ESP cannot be used; None if it can."""
-    esp = EspSa(0x6F65_6F65, EspCipher.AES_GCM_16_256, Secret(bytes(36)))
-    selector = Selector.hosts(_NOBODY, _NOWHERE)
-    sa = KernelSa(_NOBODY, _NOWHERE, esp, selector, RESERVED_REQID, Mode.TUNNEL, True, None, 1.0, 0, reserved=False)
+    """Why the kernel's ESP cannot be used; None if it can.
+
+    The first SA of either family makes a kernel load modules and test their ciphers, for a second or two: better here
+    than in a handshake.
+    """
     try:
         netlink = Netlink(NETLINK_XFRM)
     except OSError as error:
         return f"XFRM netlink: {error.strerror}"
     try:
-        netlink.request(wire.NEWSA, wire.encode_sa(sa), "try", "ESP")
-        netlink.request(wire.DELSA, wire.encode_sa_id(sa.key), "remove", "ESP test SA")
+        for source, destination in _NOWHERE if _IPV6.exists() else _NOWHERE[:1]:
+            sa = _test_sa(source, destination)
+            netlink.request(wire.NEWSA, wire.encode_sa(sa), "try", f"ESP over IPv{source.version}")
+            netlink.request(wire.DELSA, wire.encode_sa_id(sa.key), "remove", "ESP test SA")
     except KernelError as error:
         return str(error)
     finally:
         netlink.close()
     return None
+
+
+def _test_sa(source: Address, destination: Address) -> KernelSa:
+    return KernelSa(
+        source=source,
+        destination=destination,
+        esp=EspSa(0x6F65_6F65, EspCipher.AES_GCM_16_256, Secret(bytes(36))),
+        selector=Selector.hosts(source, destination),
+        reqid=RESERVED_REQID,
+        mode=Mode.TUNNEL,
+        esn=True,
+        encapsulation=None,
+        lifetime=1.0,
+        octets=None,
+        packets=None,
+        reserved=False,
+    )

@@ -36,6 +36,10 @@ class Succession(Collection[Place], Generic[Place, Holding]):
         claims.pop(child, None)
         claims[child] = holding
 
+    def alter(self, place: Place, child: int, holding: Holding) -> None:
+        """What the Child SA wants there is another thing now; its rank stays."""
+        self._claims[place][child] = holding
+
     def resign(self, place: Place, child: int) -> None:
         """The Child SA wants the place no more; its predecessor, if there is one, holds it again."""
         claims = self._claims.get(place, {})

@@ -8,23 +8,26 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from oe.errors import KernelError
+from oe.ipsec.allowance import Allowance
 from oe.ipsec.esp import InboundEsp, OutboundEsp, addresses_octets, addresses_of
 from oe.ipsec.esp_socket import EspSocket
-from oe.ipsec.model import FIRST_SPI, SOFT_PACKETS, BackendName, Loop, Marks, Timer
+from oe.ipsec.model import FIRST_SPI, PACKETS, SOFT, BackendEvent, BackendName, Loop, Marks, Timer
 from oe.ipsec.shield import Shield
 from oe.ipsec.succession import Succession
 from oe.ipsec.tun import Tun
 from oe.messages import ChildExpired
-from oe.model import Address, ChildCounters, ChildSa, Directions, Mode, Reason
+from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, Reason
 
 _DRAIN = 64
 """Packets handled before other things of the event loop have their turn."""
 
 _RESERVATION = 30.0
+
+_UNFIT = "only tunnel mode without UDP encapsulation"
 
 
 @dataclass(slots=True)
@@ -33,8 +36,18 @@ class _Outlet:
 
     child: int
     esp: OutboundEsp
+    allowance: Allowance
     socket: EspSocket
     remote: str
+
+
+@dataclass(slots=True)
+class _Entrance:
+    """Where packets of a pair arrive."""
+
+    child: int
+    esp: InboundEsp
+    allowance: Allowance
 
 
 @dataclass(slots=True)
@@ -42,7 +55,7 @@ class _Inlet:
     """A local address and the inbound SAs that end there, by SPI."""
 
     socket: EspSocket
-    sas: dict[int, InboundEsp]
+    entrances: dict[int, _Entrance]
 
 
 @dataclass(slots=True)
@@ -50,9 +63,11 @@ class _Placed:
     """What is in place of one Child SA."""
 
     child: ChildSa
-    timer: Timer
-    inbound: InboundEsp | None = None
-    outbound: OutboundEsp | None = None
+    timers: tuple[Timer, ...]
+    entrance: _Entrance | None = None
+    outlet: _Outlet | None = None
+    is_soft: bool = False
+    """A successor was asked for."""
 
 
 class UserspaceBackend:
@@ -63,7 +78,7 @@ class UserspaceBackend:
     encapsulates = False
 
     _loop: Loop
-    _on_event: Callable[[ChildExpired], None]
+    _on_event: Callable[[BackendEvent], None]
 
     def __init__(
         self, device: str = "oe0", marks: Marks | None = None, entropy: Callable[[int], bytes] = os.urandom
@@ -88,7 +103,7 @@ class UserspaceBackend:
     def tunnel_mtu(self) -> int:
         return self._tun.mtu
 
-    def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
+    def start(self, loop: Loop, on_event: Callable[[BackendEvent], None]) -> None:
         self._loop, self._on_event = loop, on_event
         self._shield.raise_over(self._tun.index)
         loop.add_reader(self._tun.fileno(), self._drain_tun)
@@ -109,27 +124,29 @@ class UserspaceBackend:
         inlet = self._inlet(child)
         placed = self._placed.get(child.id)
         if placed is None:
-            timer = self._loop.call_at(self._loop.time() + child.lifetime, partial(self._expire, child.id))
-            placed = self._placed[child.id] = _Placed(child, timer)
+            placed = self._placed[child.id] = _Placed(child, self._timers(child))
         if directions is not Directions.OUTBOUND:
-            placed.inbound = InboundEsp(child.inbound, child.esn, child.pair)
-            inlet.sas[child.inbound.spi] = placed.inbound
+            esp = InboundEsp(child.inbound, child.esn, child.pair)
+            placed.entrance = _Entrance(child.id, esp, Allowance(child.octets, None))
+            inlet.entrances[child.inbound.spi] = placed.entrance
             self._reserved.pop(child.inbound.spi, None)
         if directions is not Directions.INBOUND:
-            placed.outbound = OutboundEsp(child.outbound, child.esn)
+            allowance = Allowance(child.octets, None if child.esn else PACKETS)
+            sealer = OutboundEsp(child.outbound, child.esn)
+            placed.outlet = _Outlet(child.id, sealer, allowance, inlet.socket, str(child.remote))
             place = addresses_octets(child.pair.source, child.pair.destination)
-            outlet = _Outlet(child.id, placed.outbound, inlet.socket, str(child.remote))
-            self._succession.claim(place, child.id, outlet)
-            self._outlets[place] = outlet
+            self._succession.claim(place, child.id, placed.outlet)
+            self._outlets[place] = placed.outlet
 
     def remove(self, child: int) -> None:
         placed = self._placed.pop(child, None)
         if placed is None:
             return
-        placed.timer.cancel()
+        for timer in placed.timers:
+            timer.cancel()
         pair = placed.child.pair
-        if placed.inbound is not None:
-            del self._inlets[placed.child.local].sas[placed.child.inbound.spi]
+        if placed.entrance is not None:
+            del self._inlets[placed.child.local].entrances[placed.child.inbound.spi]
         place = addresses_octets(pair.source, pair.destination)
         self._succession.resign(place, child)
         successor = self._succession.holder(place)
@@ -138,9 +155,19 @@ class UserspaceBackend:
         else:
             self._outlets[place] = successor
 
+    def move(self, child: int, remote: Address, encapsulation: Encapsulation | None) -> None:
+        placed = self._placed.get(child)
+        if placed is None:
+            return
+        if encapsulation is not None:
+            raise KernelError("move", f"Child SA {placed.child.pair}", errno.EOPNOTSUPP, _UNFIT)
+        placed.child = replace(placed.child, remote=remote)
+        if placed.outlet is not None:
+            placed.outlet.remote = str(remote)
+
     def counters(self) -> tuple[ChildCounters, ...]:
         return tuple(
-            ChildCounters(child, *_totals(placed.inbound), *_totals(placed.outbound))
+            ChildCounters(child, *_totals(placed.entrance), *_totals(placed.outlet))
             for child, placed in self._placed.items()
         )
 
@@ -182,8 +209,8 @@ class UserspaceBackend:
                 self._drops[esp] += 1
             elif not outlet.socket.send(esp, outlet.remote):
                 self._drops[Reason.ESP_NOT_SENT] += 1
-            if outlet.esp.packets == SOFT_PACKETS and not outlet.esp.esn:
-                self._loop.call_soon(partial(self._on_event, ChildExpired(outlet.child, hard=False)))
+            if outlet.esp.octets >= outlet.allowance.octets or outlet.esp.packets >= outlet.allowance.packets:
+                self._wear(outlet)
 
     def _drain_inlet(self, inlet: _Inlet) -> None:
         """ESP from the network."""
@@ -191,15 +218,17 @@ class UserspaceBackend:
             esp = inlet.socket.receive()
             if esp is None:
                 return
-            sa = inlet.sas.get(int.from_bytes(esp[:4], "big"))
-            if sa is None:
+            entrance = inlet.entrances.get(int.from_bytes(esp[:4], "big"))
+            if entrance is None:
                 self._drops[Reason.ESP_UNKNOWN_SPI] += 1
                 continue
-            packet = sa.open(esp)
+            packet = entrance.esp.open(esp)
             if isinstance(packet, Reason):
                 self._drops[packet] += 1
             elif packet and not self._tun.write(packet):
                 self._drops[Reason.PACKET_MALFORMED] += 1
+            if entrance.esp.octets >= entrance.allowance.octets:
+                self._wear(entrance)
 
     # --- Child SAs -------------------------------------------------------------------------------------------
 
@@ -207,12 +236,12 @@ class UserspaceBackend:
         """Raise KernelError for what cannot be carried or is there already."""
         subject = f"Child SA {child.pair}"
         if child.mode not in self.modes or child.encapsulation is not None:
-            raise KernelError("install", subject, errno.EOPNOTSUPP, "only tunnel mode without UDP encapsulation")
+            raise KernelError("install", subject, errno.EOPNOTSUPP, _UNFIT)
         placed = self._placed.get(child.id)
         inlet = self._inlets.get(child.local)
-        if directions is not Directions.OUTBOUND and inlet is not None and child.inbound.spi in inlet.sas:
+        if directions is not Directions.OUTBOUND and inlet is not None and child.inbound.spi in inlet.entrances:
             raise KernelError("install", subject, errno.EEXIST, f"inbound SPI {child.inbound.spi:08x} is in use")
-        if directions is not Directions.INBOUND and placed is not None and placed.outbound is not None:
+        if directions is not Directions.INBOUND and placed is not None and placed.outlet is not None:
             raise KernelError("install", subject, errno.EEXIST, "the outbound SA is in place already")
 
     def _inlet(self, child: ChildSa) -> _Inlet:
@@ -227,16 +256,37 @@ class UserspaceBackend:
             self._loop.add_reader(socket.fileno(), partial(self._drain_inlet, inlet))
         return inlet
 
+    def _timers(self, child: ChildSa) -> tuple[Timer, ...]:
+        now = self._loop.time()
+        return (
+            self._loop.call_at(now + child.lifetime * SOFT, partial(self._soften, child.id)),
+            self._loop.call_at(now + child.lifetime, partial(self._expire, child.id)),
+        )
+
+    def _wear(self, half: _Outlet | _Entrance) -> None:
+        """A half has carried a good part of what it may, or all. Told later: packets are being worked on."""
+        if half.allowance.is_spent(half.esp.octets, half.esp.packets):
+            self.remove(half.child)
+            self._loop.call_soon(partial(self._on_event, ChildExpired(half.child, hard=True)))
+        else:
+            self._loop.call_soon(partial(self._soften, half.child))
+
+    def _soften(self, child: int) -> None:
+        placed = self._placed.get(child)
+        if placed is not None and not placed.is_soft:
+            placed.is_soft = True
+            self._on_event(ChildExpired(child, hard=False))
+
     def _expire(self, child: int) -> None:
         self.remove(child)
         self._on_event(ChildExpired(child, hard=True))
 
     def _in_use(self, spi: int) -> bool:
-        return any(spi in inlet.sas for inlet in self._inlets.values())
+        return any(spi in inlet.entrances for inlet in self._inlets.values())
 
 
-def _totals(sa: InboundEsp | OutboundEsp | None) -> tuple[int, int]:
-    return (0, 0) if sa is None else (sa.packets, sa.octets)
+def _totals(half: _Entrance | _Outlet | None) -> tuple[int, int]:
+    return (0, 0) if half is None else (half.esp.packets, half.esp.octets)
 
 
 def _is_multicast(packet: bytes) -> bool:

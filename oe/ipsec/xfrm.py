@@ -3,32 +3,41 @@
 import errno
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from oe.errors import KernelError
 from oe.ipsec import xfrm_wire as wire
-from oe.ipsec.model import BackendName, Loop
+from oe.ipsec.model import BackendEvent, BackendName, Loop
 from oe.ipsec.netlink import NETLINK_XFRM, Multicast, Netlink
 from oe.ipsec.netlink_wire import EXCLUSIVE, Message
 from oe.ipsec.operations import (
     EXEMPTION_PRIORITY,
     RESERVED_REQID,
     AddSa,
+    KernelSa,
     Operation,
+    Past,
     Policy,
     PutPolicy,
     RemovePolicy,
     RemoveSa,
+    ReplaceSa,
+    SaKey,
     Selector,
+    UpdateSa,
     Way,
     exemptions,
+    sas_between,
     undo,
 )
 from oe.ipsec.plan import Book
 from oe.ipsec.reconcile import SeenPolicy, SeenSa, left_over, missing
-from oe.messages import ChildExpired
-from oe.model import Address, ChildCounters, ChildSa, Directions, Mode, Reason
+from oe.messages import ChildExpired, PeerMoved
+from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, Reason, SocketAddress
+
+_Subject = KernelSa | Policy | str
 
 _GONE = frozenset({errno.ENOENT, errno.ESRCH})
 _DRAIN = 64
@@ -65,15 +74,18 @@ class XfrmBackend:
 
     def __init__(self) -> None:
         self._netlink = Netlink(NETLINK_XFRM)
-        self._news = Multicast(NETLINK_XFRM, wire.GROUP_EXPIRE, wire.GROUP_SA, wire.GROUP_POLICY)
+        groups = wire.GROUP_EXPIRE, wire.GROUP_SA, wire.GROUP_POLICY, wire.GROUP_MAPPING
+        self._news = Multicast(NETLINK_XFRM, *groups)
+        self._obituaries = Multicast(NETLINK_XFRM)
         self._book = Book()
         self._loop: Loop | None = None
-        self._on_event: Callable[[ChildExpired], None] = _nobody_listens
-        self._expired: set[int] = set()
+        self._on_event: Callable[[BackendEvent], None] = _nobody_listens
+        self._reported: set[ChildExpired] = set()
+        self._seen_at: dict[int, SocketAddress] = {}
         self._taken_away = 0
         self._statistics_at_start: dict[Reason, int] = {}
 
-    def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
+    def start(self, loop: Loop, on_event: Callable[[BackendEvent], None]) -> None:
         self._sweep()
         self._exempt()
         self._statistics_at_start = _read_statistics()
@@ -106,10 +118,27 @@ class XfrmBackend:
     def remove(self, child: int) -> None:
         operations = self._book.plan_removal(child)
         self._book.forget(child)
-        self._expired.discard(child)
+        self._reported -= {ChildExpired(child, hard) for hard in (False, True)}
+        self._seen_at.pop(child, None)
         failure = self._take_away(operations)
         if failure is not None:
             raise failure
+
+    def move(self, child: int, remote: Address, encapsulation: Encapsulation | None) -> None:
+        was = self._book.child(child)
+        if was is None:
+            return
+        moved = replace(was, remote=remote, encapsulation=encapsulation)
+        operations = self._book.plan_move(moved)
+        for number, operation in enumerate(operations):
+            try:
+                self._execute(operation)
+            except KernelError:
+                # Where the next SA would be there may be a foreign one: only what is surely ours goes.
+                self._take_away(RemoveSa(key) for key in sas_between(operations, number))
+                raise
+        self._book.record_move(moved)
+        self._seen_at.pop(child, None)
 
     def counters(self) -> tuple[ChildCounters, ...]:
         seen = {sa.key: sa for sa in self._dump_sas()}
@@ -135,6 +164,7 @@ class XfrmBackend:
         self._book = Book()
         self._sweep()
         self._news.close()
+        self._obituaries.close()
         self._netlink.close()
 
     # --- operations ------------------------------------------------------------------------------------------
@@ -142,16 +172,19 @@ class XfrmBackend:
     def _execute(self, operation: Operation) -> None:
         match operation:
             case AddSa(sa):
-                body, subject = wire.encode_sa(sa), f"SA {sa.source} → {sa.destination} SPI {sa.esp.spi:08x}"
                 try:
-                    self._request(wire.UPDSA if sa.reserved else wire.NEWSA, body, "add", subject)
+                    self._request(wire.UPDSA if sa.reserved else wire.NEWSA, wire.encode_sa(sa), "add", sa)
                 except KernelError as error:
                     # The reservation has expired, or there was none: the SPI may still be free.
                     if not (sa.reserved and error.errno in _GONE):
                         raise
-                    self._request(wire.NEWSA, body, "add", subject)
+                    self._request(wire.NEWSA, wire.encode_sa(sa), "add", sa)
+            case UpdateSa(sa):
+                self._request(wire.UPDSA, wire.encode_sa(sa), "update", sa)
+            case ReplaceSa(old, sa):
+                self._request(wire.NEWSA, wire.encode_sa(sa, self._bury(old)), "replace", sa)
             case RemoveSa(key):
-                self._request(wire.DELSA, wire.encode_sa_id(key), "remove", f"SA → {key[0]} SPI {key[1]:08x}")
+                self._request(wire.DELSA, wire.encode_sa_id(key), "remove", _name(key))
             case PutPolicy(policy, None):
                 # Not an update: a foreign policy for exactly this pair is not ours to replace.
                 self._request(wire.NEWPOLICY, wire.encode_policy(policy), "add policy", policy, EXCLUSIVE)
@@ -162,9 +195,21 @@ class XfrmBackend:
                 body = wire.encode_policy_id(policy.selector, policy.way)
                 self._request(wire.DELPOLICY, body, "remove policy", policy)
 
-    def _request(self, kind: int, body: bytes, operation: str, subject: Policy | str, flags: int = 0) -> None:
+    def _bury(self, key: SaKey) -> Past:
+        """Remove an SA; its very last state, as the kernel tells everybody who listens for removals."""
+        with self._obituaries.hearing(wire.GROUP_SA):
+            self._netlink.request(wire.DELSA, wire.encode_sa_id(key), "replace", _name(key))
+            while messages := self._obituaries.receive():
+                for message in messages:
+                    if message.kind == wire.DELSA and wire.decode_removed_sa(message.body) == key:
+                        return wire.decode_farewell(message.body)
+        raise KernelError("replace", _name(key), errno.EPROTO, "its removal was not announced")
+
+    def _request(self, kind: int, body: bytes, operation: str, subject: _Subject, flags: int = 0) -> None:
         if isinstance(subject, Policy):
             subject = f"{subject.way.name.lower()} {subject.selector.source} → {subject.selector.destination}"
+        elif isinstance(subject, KernelSa):
+            subject = f"SA {subject.source} → {subject.destination} SPI {subject.esp.spi:08x}"
         self._netlink.request(kind, body, operation, subject, flags)
 
     def _take_away(self, operations: Iterable[Operation]) -> KernelError | None:
@@ -218,7 +263,9 @@ class XfrmBackend:
                 self._told(message)
 
     def _told(self, message: Message) -> None:
-        """What we remove ourselves is in the book no more when the kernel tells of it."""
+        """What we do ourselves is no news."""
+        if message.port == self._netlink.port:
+            return
         match message.kind:
             case wire.EXPIRE:
                 expired = wire.decode_expire(message.body)
@@ -235,6 +282,10 @@ class XfrmBackend:
                     self._look_for_missing()
             case wire.FLUSHSA | wire.FLUSHPOLICY:
                 self._look_for_missing()
+            case wire.MAPPING:
+                mapping = wire.decode_mapping(message.body)
+                if mapping is not None and mapping[0] in self._book.owners:
+                    self._report_move(self._book.owners[mapping[0]], mapping[1])
 
     def _look_for_missing(self) -> None:
         """Compare kernel and book. A Child SA that lacks anything is over."""
@@ -250,12 +301,18 @@ class XfrmBackend:
 
     def _report(self, child: int | None, *, hard: bool, foreign: bool = False) -> None:
         """Of the two SAs of a Child SA the first one counts."""
-        if child is None or child in self._expired:
+        if child is None or not self._reported.isdisjoint({ChildExpired(child, hard), ChildExpired(child, hard=True)}):
             return
-        if hard:
-            self._expired.add(child)
+        event = ChildExpired(child, hard)
+        self._reported.add(event)
         self._taken_away += foreign
-        self._on_event(ChildExpired(child, hard))
+        self._on_event(event)
+
+    def _report_move(self, child: int, remote: SocketAddress) -> None:
+        """The kernel tells it with every packet; once for each new place is enough."""
+        if self._seen_at.get(child) != remote:
+            self._seen_at[child] = remote
+            self._on_event(PeerMoved(child, remote))
 
 
 def exempt_socket(sock: socket.socket) -> None:
@@ -284,5 +341,9 @@ def _read_statistics() -> dict[Reason, int]:
     return counts
 
 
-def _nobody_listens(_event: ChildExpired) -> None:
-    """Before the start no SA is in place that could expire."""
+def _name(key: SaKey) -> str:
+    return f"SA → {key[0]} SPI {key[1]:08x}"
+
+
+def _nobody_listens(_event: BackendEvent) -> None:
+    """Before the start no SA is in place that anything could happen to."""

@@ -8,21 +8,21 @@ from math import ceil
 from struct import Struct
 
 from oe.errors import ParseError
-from oe.ipsec.model import FIRST_SPI, REPLAY_WINDOW
+from oe.ipsec.model import FIRST_SPI, REPLAY_WINDOW, SOFT
 from oe.ipsec.netlink_wire import NativeReader, attribute, decode_attributes
-from oe.ipsec.operations import Action, KernelSa, Policy, SaKey, Selector, Template, Way
+from oe.ipsec.operations import Action, KernelSa, Past, Policy, SaKey, Selector, Template, Way
 from oe.ipsec.reconcile import SeenPolicy, SeenSa
-from oe.model import Address, Mode
+from oe.model import Address, Mode, SocketAddress
 
 NEWSA, DELSA, GETSA = 0x10, 0x11, 0x12
 NEWPOLICY, DELPOLICY, GETPOLICY = 0x13, 0x14, 0x15
 ALLOCSPI, EXPIRE, UPDPOLICY, UPDSA = 0x16, 0x18, 0x19, 0x1A
 
-FLUSHSA, FLUSHPOLICY = 0x1C, 0x1D
+FLUSHSA, FLUSHPOLICY, MAPPING = 0x1C, 0x1D, 0x26
 
-GROUP_EXPIRE, GROUP_SA, GROUP_POLICY = 2, 3, 4
+GROUP_EXPIRE, GROUP_SA, GROUP_POLICY, GROUP_MAPPING = 2, 3, 4, 8
 
-_ENCAP, _TMPL, _POLICY, _ALG_AEAD, _REPLAY_ESN = 4, 5, 7, 18, 23
+_ENCAP, _TMPL, _SA, _POLICY, _LTIME_VAL, _ALG_AEAD, _REPLAY_ESN = 4, 5, 6, 7, 9, 18, 23
 
 _AF_INET, _AF_INET6 = 2, 10
 _ESP = 50
@@ -38,6 +38,7 @@ _CURRENT = Struct("=4Q")
 _STATISTICS = Struct("=3I")
 _SA_TAIL = Struct("=IIHBBB7x")
 _SA_ID = Struct("=16s4sHBx")
+_MAPPING_TAIL = Struct("=I16s16s2s2s")
 _SPI_RANGE = Struct("=II")
 _TEMPLATE = Struct("=16s4sB3xH2x16sIBBBx3I")
 _POLICY_TAIL = Struct("=IIBBBB4x")
@@ -55,8 +56,8 @@ _WORDS = REPLAY_WINDOW // 32
 # --- requests --------------------------------------------------------------------------------------------------
 
 
-def encode_sa(sa: KernelSa) -> bytes:
-    """NEWSA or UPDSA: xfrm_usersa_info and attributes.
+def encode_sa(sa: KernelSa, past: Past | None = None) -> bytes:
+    """NEWSA or UPDSA: xfrm_usersa_info and attributes; with a past, that of an SA which goes on from there.
 
     The replay window is given as a bitmap also without ESN: the old field of the structure has 32 bits at most.
     """
@@ -64,7 +65,10 @@ def encode_sa(sa: KernelSa) -> bytes:
     info = _sa_info(sa.selector, sa.key, sa.source, _sa_lifetime(sa), sa.reqid, sa.mode, flags)
     key = sa.esp.key.octets
     attributes = attribute(_ALG_AEAD, _AEAD.pack(b"rfc4106(gcm(aes))", len(key) * 8, 128) + key)
-    attributes += attribute(_REPLAY_ESN, _REPLAY.pack(_WORDS, 0, 0, 0, 0, REPLAY_WINDOW) + bytes(4 * _WORDS))
+    if past is None:
+        attributes += attribute(_REPLAY_ESN, _REPLAY.pack(_WORDS, 0, 0, 0, 0, REPLAY_WINDOW) + bytes(4 * _WORDS))
+    else:
+        attributes += attribute(_REPLAY_ESN, past.replay) + attribute(_LTIME_VAL, past.current)
     if sa.encapsulation is not None:
         source_port, destination_port = (port.to_bytes(2, "big") for port in sa.encapsulation)
         template = _ENCAPSULATION.pack(_UDP_ENCAP_ESPINUDP, source_port, destination_port, bytes(16))
@@ -118,9 +122,15 @@ def _sa_info(
 
 
 def _sa_lifetime(sa: KernelSa) -> bytes:
-    soft_packets = sa.soft_packets or _NO_LIMIT
     # The kernel counts whole seconds from the second in which the SA was added: up to one too few.
-    return _LIFETIME.pack(_NO_LIMIT, _NO_LIMIT, soft_packets, _NO_LIMIT, 0, ceil(sa.lifetime) + 1, 0, 0)
+    seconds = ceil(sa.lifetime) + 1
+    soft = max(1, int(sa.lifetime * SOFT))  # 0 would be no limit
+    return _LIFETIME.pack(*_limits(sa.octets), *_limits(sa.packets), soft, seconds, 0, 0)
+
+
+def _limits(hard: int | None) -> tuple[int, int]:
+    """Soft and hard."""
+    return (_NO_LIMIT, _NO_LIMIT) if hard is None else (int(hard * SOFT), hard)
 
 
 def _template(template: Template) -> bytes:
@@ -183,6 +193,33 @@ def decode_removed_sa(body: bytes) -> SaKey | None:
     """A DELSA message as listeners get it; None for an SA that is not ESP. Raises ParseError."""
     destination, spi, family, protocol = NativeReader(body, "XFRM removed SA").fields(_SA_ID, "id")
     return (_address(destination, family), int.from_bytes(spi, "big")) if protocol == _ESP else None
+
+
+def decode_farewell(body: bytes) -> Past:
+    """What an SA had done by the time of the DELSA message that tells of its end. Raises ParseError."""
+    reader = NativeReader(body, "XFRM farewell")
+    reader.take(_SA_ID.size, "id")
+    attributes = decode_attributes(reader)
+    info = NativeReader(attributes.get(_SA, b""), "XFRM farewell")
+    info.take(_SELECTOR.size + _ID.size + 16 + _LIFETIME.size, "what it was")
+    replay = attributes.get(_REPLAY_ESN, b"")
+    if len(replay) != _REPLAY.size + 4 * _WORDS:
+        raise ParseError("XFRM farewell", f"replay state of {len(replay)} octets")
+    return Past(replay, info.take(_CURRENT.size, "counters"))
+
+
+def decode_mapping(body: bytes) -> tuple[SaKey, SocketAddress] | None:
+    """A MAPPING message: an inbound SA, and where its ESP in UDP comes from now; None for an SA that is not ESP.
+
+    Raises ParseError.
+    """
+    reader = NativeReader(body, "XFRM mapping")
+    destination, spi, family, protocol = reader.fields(_SA_ID, "id")
+    _reqid, _old, source, _old_port, port = reader.fields(_MAPPING_TAIL, "addresses and ports")
+    if protocol != _ESP:
+        return None
+    key = (_address(destination, family), int.from_bytes(spi, "big"))
+    return key, SocketAddress(_address(source, family), int.from_bytes(port, "big"))
 
 
 def decode_removed_policy(body: bytes) -> SeenPolicy | None:

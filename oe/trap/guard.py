@@ -25,9 +25,19 @@ class Guard:
             raise MachineLacks(f"{LIBRARY} gives no context", "look for the kernel module nf_tables")
         # Else it writes to our standard error.
         self._library.nft_ctx_buffer_error(self._context)
+        try:
+            self.reload(spec)
+        except MachineLacks:
+            self.close()
+            raise
+
+    def reload(self, spec: TrapSpec) -> None:
+        """Keep the closed nets of `spec` shut, instead of those before, in one transaction.
+
+        Raises `MachineLacks` when the kernel refuses; then nothing has changed.
+        """
         if self._library.nft_run_cmd_from_buffer(self._context, render_guard(spec).encode()):
             error: bytes = self._library.nft_ctx_get_error_buffer(self._context) or b""
-            self.close()
             first = next(iter(error.decode(errors="replace").splitlines()), "no message")
             remedy = (
                 "tables with an owner need Linux 5.12 and nftables 1.0; another may be in our place: `nft list tables`"

@@ -141,6 +141,14 @@ def _errors_about_esp(nat_port: int) -> Iterable[str]:
     yield f"icmpv6 type packet-too-big @th,112,8 17 @th,384,16 {nat_port} return"
 
 
+# Path MTU discovery of our clients, about what is too large for a tunnel. The error quotes a packet that came in clear
+# from where it goes now; were it held, or dropped at the floor, that packet would vanish silently.
+_ERRORS_TO_CLIENTS = (
+    "ip daddr @served4 icmp type destination-unreachable icmp code frag-needed fib saddr type local accept",
+    "ip6 daddr @served6 icmpv6 type packet-too-big fib saddr type local accept",
+)
+
+
 def _floor_chains(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
     yield from _exemptions(spec)
     for counter in Dropped:
@@ -190,6 +198,7 @@ def _exemptions(spec: TrapSpec) -> Iterable[str]:
         "meta l4proto { esp, ah } accept",
         encapsulated,
         f"{_NEIGHBOURS} accept",
+        *_ERRORS_TO_CLIENTS,
         "meta l4proto { tcp, udp } ip daddr . th dport @resolvers4 goto ask",
         "meta l4proto { tcp, udp } ip6 daddr . th dport @resolvers6 goto ask",
         "meta l4proto { tcp, udp } th dport { 53, 853 } meta skuid @resolver-uids goto ask",
@@ -289,6 +298,10 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False, priority: str = "mangle"
     )
 
 
+_KERNEL_TUNNEL = 1500 - 77
+"""Octets that fit a tunnel over ordinary links, whatever its outer addresses."""
+
+
 def _closed_nets(field: str, direction: str) -> Iterable[str]:
     for group, (protocol, version) in product(("private", "block"), _FAMILIES):
         yield f"{protocol} {field} @{group}{version} jump {direction}-{group}"
@@ -297,14 +310,16 @@ def _closed_nets(field: str, direction: str) -> Iterable[str]:
 def _clamps(tunnel: Tunnel | None, direction: str) -> Iterable[str]:
     """Keep TCP segments small enough for the tunnel, both ways: who answers on the far side knows nothing of it.
 
-    The kernel only ever lowers an MSS. 40 and 60 octets are the IP and TCP headers without options.
+    The kernel only ever lowers an MSS. 40 and 60 octets are the IP and TCP headers without options. What comes out of
+    a tunnel of the kernel's does not show how large a packet fits the way back.
     """
     syn = "tcp flags & (syn | rst) == syn tcp option maxseg size set"
-    if tunnel:
-        for protocol, headers in (("ipv4", 40), ("ipv6", 60)):
-            yield f'{direction} "{tunnel.interface}" meta nfproto {protocol} {syn} {tunnel.mtu - headers}'
-    elif direction == "oifname":
+    if tunnel is None and direction == "oifname":
         yield f"rt ipsec exists {syn} rt mtu"
+        return
+    device, mtu = (f'{direction} "{tunnel.interface}"', tunnel.mtu) if tunnel else ("meta ipsec exists", _KERNEL_TUNNEL)
+    for protocol, headers in (("ipv4", 40), ("ipv6", 60)):
+        yield f"{device} meta nfproto {protocol} {syn} {mtu - headers}"
 
 
 # --- what is in the sets ---------------------------------------------------------------------------------------

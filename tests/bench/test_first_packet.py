@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench.first_packet import BARE, BEYOND_DNS, KEYED, KEYLESS, SECOND, STARTED, TITLES, show, summarise
+from bench.first_packet import BARE, BEYOND_DNS, KEYED, KEYED_6, KEYLESS, SECOND, STARTED, TITLES, show, summarise
 from bench.libreswan import FLAVOURS
 
 
@@ -12,7 +12,8 @@ def one(first: float, lost: int, **more: float) -> dict[str, Any]:
     return {"first": first, "second": 1.0, "bare": 0.5, "lost": lost, **more}
 
 
-OURS = {"keyed": [one(60.0, 0, dns=4.0), one(20.0, 0, dns=4.0)], "keyless": [one(6.0, 0, dns=4.0)]}
+KEYED_SAMPLES = one(60.0, 0, dns=4.0), one(20.0, 0, version=4, dns=4.0), one(40.0, 0, version=6, dns=4.0)
+OURS = {"keyed": list(KEYED_SAMPLES), "keyless": [one(6.0, 0, dns=4.0)]}
 THEIRS = {"keyed": [one(1100.0, 1), one(1000.0, 1), one(3000.0, 2)], "keyless": [one(3000.0, 2)]}
 SAMPLES: dict[str, Any] = {
     "kernel": "6.1",
@@ -31,6 +32,11 @@ def row(what: str, contender: str) -> dict[str, Any]:
 def test_the_first_work_of_new_daemons_stands_by_itself() -> None:
     assert row(STARTED, "oe")["samples"] == [60.0, 60.0]
     assert row(KEYED, "oe")["samples"] == [20.0, 20.0]
+
+
+def test_versions_of_ip_are_not_mixed() -> None:
+    assert row(KEYED_6, "oe")["samples"] == [40.0, 40.0]
+    assert {row["contender"] for row in summarise(SAMPLES)["rows"] if row["what"] == KEYED_6} == {"oe"}
 
 
 def test_lost_packets_are_counted_by_row() -> None:

@@ -15,20 +15,20 @@ def test_the_exit_code_is_the_daemons(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "oe.toml").write_text('[paths]\nrun = "run"\n')
     seen = []
 
-    def run(config: Config) -> int:
-        seen.append(config.paths.run)
+    def run(config: Config, path: Path | None) -> int:
+        seen.append((config.paths.run, path))
         return code
 
     monkeypatch.setattr("oe.cli.run.run_daemon", run)
     result = CliRunner().invoke(main, ["run", "--config", str(tmp_path / "oe.toml")])
     assert result.exit_code == code
-    assert seen == [tmp_path / "run"]
+    assert seen == [(tmp_path / "run", tmp_path / "oe.toml")]
 
 
 def test_what_the_machine_lacks_is_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "oe.toml").touch()
 
-    def run(_config: Config) -> int:
+    def run(_config: Config, _path: Path | None) -> int:
         raise MachineLacks("no CAP_NET_ADMIN", "run as root")
 
     monkeypatch.setattr("oe.cli.run.run_daemon", run)

@@ -42,6 +42,7 @@ from oe.model import (
     ChildCounters,
     ChildSa,
     Directions,
+    Encapsulation,
     HostPair,
     KeyAlgorithm,
     Mode,
@@ -132,6 +133,9 @@ class FakeBackend:
 
     def remove(self, child: int) -> None:
         self.machine._told("remove", child)
+
+    def move(self, child: int, remote: Address, encapsulation: Encapsulation | None) -> None:
+        self.machine._told("move", child, remote)
 
     def counters(self) -> tuple[ChildCounters, ...]:
         self.machine._told("counters")
@@ -235,6 +239,25 @@ def test_question_is_answered(command: Command, event: Event) -> None:
 def test_refusal_of_the_kernel_is_an_answer_too(command: Command, events: list[Event]) -> None:
     _, stage = carried_out(command, refuses=True)
     assert stage.events == events
+
+
+def test_other_keys_sign_from_then_on() -> None:
+    class Others:
+        def sign(self, public_key: PublicKey, scheme: SignatureScheme, octets: bytes) -> bytes:
+            return b"signed by others"
+
+    async def play() -> list[Event]:
+        stage = Stage(asyncio.get_running_loop(), Machine(refuses=True))
+        stage.hands.sign_with(Others())
+        stage.hands.carry_out(SIGN)
+        for _ in range(1000):
+            if stage.events:
+                break
+            await asyncio.sleep(0.001)
+        stage.hands.close()
+        return stage.events
+
+    assert asyncio.run(play()) == [OctetsSigned(7, b"signed by others")]
 
 
 def test_finish_ends_the_daemon() -> None:

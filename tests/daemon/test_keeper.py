@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from oe.daemon.keeper import PACE, Keeper
+from oe.errors import KernelError
 from oe.model import Group, Interval
 from oe.trap import guard
 from oe.trap.nft import NftTable
@@ -76,6 +77,56 @@ def test_a_guard_stands_where_something_must_stay_shut(host: Namespace) -> None:
         assert "oe-guard" in host.sh("nft list tables")
     with closing(Stage(host, Group.PRIVATE_OR_CLEAR)):
         assert "oe-guard" not in host.sh("nft list tables")
+
+
+def shut(host: Namespace) -> tuple[bool, bool]:
+    """Whether the floors of table and guard have the private net."""
+    tables = host.sh("nft list tables").split()
+    inside = (host.sh(f"nft list set inet {name} private4") if name in tables else "" for name in ("oe", "oe-guard"))
+    table, guarded = ("198.18.0.0-198.18.0.9" in text for text in inside)
+    return table, guarded
+
+
+def reload(stage: Stage, group: Group) -> None:
+    with stage.host.entered():
+        stage.keeper.reload(spec(group))
+
+
+def test_a_reload_exchanges_table_and_guard_and_is_no_meddling(host: Namespace) -> None:
+    with closing(Stage(host, Group.CLEAR)) as stage:
+        for _ in range(2):
+            reload(stage, Group.PRIVATE)
+            assert shut(host) == (True, True)
+            reload(stage, Group.CLEAR)
+            assert shut(host) == (False, False)
+        reload(stage, Group.PRIVATE)
+        stage.loop.run_until_complete(asyncio.sleep(0))
+        assert stage.restored == []
+        # What is put back from now on is the new table.
+        stage.meddle("nft flush ruleset")
+        assert shut(host) == (True, True)
+
+
+def test_a_reload_of_a_table_that_was_taken_away_puts_it_back_first(host: Namespace) -> None:
+    with closing(Stage(host, Group.CLEAR)) as stage:
+        host.sh("nft flush ruleset")
+        reload(stage, Group.PRIVATE)
+        assert shut(host) == (True, True)
+        assert len(stage.restored) == 1
+
+
+def test_a_reload_that_the_kernel_refuses_changes_nothing(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_spec: TrapSpec) -> None:
+        raise KernelError("reload", "table inet oe", 12, "no memory")
+
+    for before, after, stays in ((Group.PRIVATE, Group.CLEAR, True), (Group.CLEAR, Group.PRIVATE, False)):
+        with closing(Stage(host, before)) as stage:
+            monkeypatch.setattr(stage.table, "reload", refuse)
+            with pytest.raises(KernelError):
+                reload(stage, after)
+            assert shut(host) == (stays, stays)
+            stage.meddle("nft flush ruleset")
+            assert shut(host) == (stays, stays)
 
 
 def test_no_guard_is_a_warning(

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from oe.control import Refused, ask
+from oe.errors import ConfigError
+from oe.keystore import KeyType, generate, load
 
 pytestmark = pytest.mark.netns
 
@@ -209,6 +211,68 @@ def test_bad_private_line_shuts_everything_and_is_told(host: Host) -> None:
         problems = ask(host.run_dir, {"ask": "status"})["policy_problems"]
         assert "private:1:" in str(problems)
         assert "198.51.100.0/33" in str(problems)
+
+
+# --- reload -------------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_over_the_control_socket(host: Host) -> None:
+    (host.policies / "private-or-clear").write_text(f"{PRIVATE}\n")
+    with host.running():
+        assert host.destinations_seen("198.51.100.1", FREE) == {"198.51.100.1", FREE}
+        (host.policies / "private-or-clear").rename(host.policies / "private")
+        told = ask(host.run_dir, {"ask": "reload"})
+        assert (told["pairs_let_go"], told["pairs_kept"]) == (1, 0)
+        assert told["nets"] == [{"net": PRIVATE, "was": "private-or-clear", "is": "private"}]
+        assert host.destinations_seen("198.51.100.1", FREE) == {FREE}
+        (host.policies / "private").unlink()
+        ask(host.run_dir, {"ask": "reload"})
+        assert host.destinations_seen("198.51.100.1", FREE) == {"198.51.100.1", FREE}
+
+
+def test_a_refused_reload_is_told_and_changes_nothing(host: Host) -> None:
+    (host.policies / "private").write_text(f"{PRIVATE}\n")
+    with host.running():
+        before = host.inside("nft", "list", "ruleset")
+        (host.policies / "private").write_text("198.51.100.0/33\n")
+        with pytest.raises(ConfigError, match="private:1:"):
+            ask(host.run_dir, {"ask": "reload"})
+        (host.policies / "private").unlink()
+        host.configure(setup_budget="1s")
+        with pytest.raises(ConfigError, match=r"setup-budget: found 1s; allowed while oe runs: 0\.2s"):
+            ask(host.run_dir, {"ask": "reload"})
+        assert ask(host.run_dir, {"ask": "status"})["policy_problems"] == []
+        assert host.inside("nft", "list", "ruleset") == before
+
+
+def test_a_mended_line_opens_what_it_had_closed(host: Host) -> None:
+    (host.policies / "private").write_text("198.51.100.0/33\n")
+    with host.running():
+        assert host.destinations_seen(FREE) == set()
+        (host.policies / "private").write_text(f"{PRIVATE}\n")
+        ask(host.run_dir, {"ask": "reload"})
+        assert host.destinations_seen(FREE) == {FREE}
+        assert ask(host.run_dir, {"ask": "status"})["policy_problems"] == []
+
+
+def test_a_hangup_signal_is_a_reload_and_the_log_says_what_came_of_it(host: Host) -> None:
+    with host.running() as process:
+        assert process.stderr is not None
+        for text, event in (("nonsense\n", "not-reloaded"), (f"{PRIVATE}\n", "reloaded")):
+            (host.policies / "private").write_text(text)
+            process.send_signal(signal.SIGHUP)
+            assert any(f" {event} " in line for line in process.stderr)
+        assert host.destinations_seen("198.51.100.1", FREE) == {FREE}
+
+
+def test_new_keys_and_another_log_level_are_taken_over(host: Host) -> None:
+    with host.running():
+        assert ask(host.run_dir, {"ask": "reload"})["keys"] == []
+        key = generate(host.directory / "keys", KeyType.ED25519)
+        host.config.write_text(host.config.read_text() + '[log]\nlevel = "error"\n')
+        told = ask(host.run_dir, {"ask": "reload"})
+        assert told["keys"] == [load(key.parent).public_keys[0].fingerprint]
+        assert told["settings"] == ["log.level"]
 
 
 # --- what cannot start says so, and changes nothing -------------------------------------------------------------------

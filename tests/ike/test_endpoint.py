@@ -4,10 +4,10 @@ import pytest
 
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import CheckLiveness, CloseEverything, Negotiate, PeerJudged
+from oe.messages import CheckLiveness, CloseEverything, Negotiate, OwnKeysChanged, PeerJudged
 from oe.model import HostPair, Reason
 from tests.ike.puppet import Puppet, played
-from tests.ike.world import Host, World, assert_matched
+from tests.ike.world import Host, World, assert_matched, private_key, public_key
 
 EXACT = IkeSettings(lifetime_jitter=0.0)
 
@@ -123,6 +123,18 @@ def test_an_answer_that_nobody_asked_for_is_late() -> None:
     _, one, _ = connected()
     one.feed(PeerJudged(987654, (), None))
     assert one.rejected[Reason.LATE_ANSWER] == 1
+
+
+def test_other_keys_prove_us_from_the_next_handshake_on() -> None:
+    world, one, other = connected()
+    before = one.key
+    one.private = private_key("ed25519", 7)
+    one.key = public_key(one.private)
+    one.feed(OwnKeysChanged((one.key,)))
+    assert_matched(one, other)
+    one.negotiate(other)
+    world.run(1.0)
+    assert [row.peer_key for row in other.endpoint.snapshot()] == [before, one.key]
 
 
 def test_people_see_what_stands() -> None:

@@ -25,6 +25,7 @@ def child(
     esn: bool = True,
     mode: Mode = Mode.TUNNEL,
     lifetime: float = 3600.0,
+    octets: int | None = None,
 ) -> ChildSa:
     """A Child SA as our end sees it; SPIs are (inbound, outbound)."""
     return ChildSa(
@@ -39,6 +40,7 @@ def child(
         encapsulation=None,
         lifetime=lifetime,
         fail_closed=True,
+        octets=octets,
     )
 
 

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
 
-from oe.ipsec.model import Backend, Marks
-from oe.messages import ChildExpired
+from oe.ipsec.model import Backend, BackendEvent, Marks
 from oe.model import Address, ChildSa, Directions
 from tests.ipsec import traffic
 from tests.ipsec.children import OURS, OURS6, THEIRS, THEIRS6, mirrored
@@ -35,7 +34,7 @@ class Ends:
 
     def __init__(self, hosts: Hosts, make: Callable[[], Backend], mark: int) -> None:
         self.hosts = hosts
-        self.events: list[ChildExpired] = []
+        self.events: list[BackendEvent] = []
         self.backends: list[Backend] = []
         for host in hosts:
             with host.entered():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from oe.messages import ChildExpired
+from oe.ipsec.model import BackendEvent
 
 
 class StandingLoop:
@@ -31,5 +31,5 @@ class StandingLoop:
         return self.readers.pop(fd, None) is not None
 
 
-def ignore(_event: ChildExpired) -> None:
+def ignore(_event: BackendEvent) -> None:
     """For a back end whose events do not matter."""

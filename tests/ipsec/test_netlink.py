@@ -49,3 +49,24 @@ def test_groups_are_heard_without_waiting(host: Namespace) -> None:
         netlink.request(wire.NEWPOLICY, policy(), "add", "policy")
         assert [message.kind for message in heard.receive()] == [wire.NEWPOLICY]
         assert heard.receive() == []
+
+
+def test_a_group_may_be_heard_for_a_while_and_news_name_their_cause(host: Namespace) -> None:
+    with (
+        closing(host.call(lambda: Multicast(NETLINK_XFRM))) as heard,
+        closing(host.call(lambda: Netlink(NETLINK_XFRM))) as netlink,
+    ):
+        with heard.hearing(wire.GROUP_POLICY):
+            netlink.request(wire.NEWPOLICY, policy(), "add", "policy")
+            assert [message.port for message in heard.receive()] == [netlink.port]
+            netlink.request(wire.NEWPOLICY, policy(THEIRS, OURS), "add", "policy")
+        netlink.request(wire.NEWPOLICY, policy(OURS, OURS), "add", "policy")
+        assert heard.receive() == []
+
+
+def test_silence_of_the_kernel_is_an_error_of_the_operation(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oe.ipsec.netlink._PATIENCE", 0.01)
+    with closing(host.call(lambda: Netlink(NETLINK_XFRM))) as netlink:
+        monkeypatch.setattr(netlink, "_send", lambda *_request: None)  # it is lost
+        with pytest.raises(KernelError, match=r"add A → B: no answer: Connection timed out \(errno 110\)"):
+            netlink.request(wire.NEWPOLICY, policy(), "add", "A → B")

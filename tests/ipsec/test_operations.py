@@ -1,5 +1,7 @@
 """Operations and what takes them back."""
 
+from dataclasses import replace
+
 from oe.ipsec.operations import (
     EXEMPTION_PRIORITY,
     NEIGHBOUR_DISCOVERY,
@@ -9,14 +11,16 @@ from oe.ipsec.operations import (
     PutPolicy,
     RemovePolicy,
     RemoveSa,
+    ReplaceSa,
     Way,
     exemptions,
     own_reqid,
+    sas_between,
     undo,
 )
 from oe.ipsec.plan import Book
 from oe.model import Directions
-from tests.ipsec.children import OURS, child
+from tests.ipsec.children import CLIENT, OURS, child
 
 
 def test_what_was_added_is_removed_and_what_was_replaced_returns() -> None:
@@ -27,6 +31,16 @@ def test_what_was_added_is_removed_and_what_was_replaced_returns() -> None:
     assert undo(policy) == RemovePolicy(policy.policy)
     older = exemptions()[0]
     assert undo(PutPolicy(policy.policy, older)) == PutPolicy(older, policy.policy)
+
+
+def test_which_sas_a_move_that_failed_half_way_has_left() -> None:
+    book, here = Book(), child()
+    book.record(here, book.plan_install(here, Directions.BOTH))
+    move = book.plan_move(replace(here, remote=CLIENT))
+    ends = [step for step, operation in enumerate(move) if isinstance(operation, ReplaceSa)]
+    for done in range(len(move) + 1):
+        outbound = (CLIENT if done > ends[1] else here.remote, here.outbound.spi)
+        assert list(sas_between(move, done)) == [(here.local, here.inbound.spi), outbound]
 
 
 def test_only_our_range_of_reqids_is_ours() -> None:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oe.ipsec.model import SOFT_PACKETS
+from oe.ipsec.model import PACKETS
 from oe.ipsec.operations import (
     PRIORITY,
+    Action,
     AddSa,
     KernelSa,
     Operation,
@@ -18,9 +19,11 @@ from oe.ipsec.operations import (
     PutPolicy,
     RemovePolicy,
     RemoveSa,
+    ReplaceSa,
     SaKey,
     Selector,
     Template,
+    UpdateSa,
     Way,
     own_reqid,
     undo,
@@ -55,6 +58,13 @@ class FakeKernel:
             case AddSa(sa):
                 assert sa.key not in self.sas
                 self.sas[sa.key] = sa
+            case UpdateSa(sa):
+                assert self.sas[sa.key] == replace(sa, encapsulation=self.sas[sa.key].encapsulation)
+                self.sas[sa.key] = sa
+            case ReplaceSa(old, sa):
+                self.insist_on_a_closed_way(self.sas.pop(old))
+                assert sa.key not in self.sas
+                self.sas[sa.key] = sa
             case RemoveSa(key):
                 del self.sas[key]
             case PutPolicy(policy, replaced):
@@ -63,6 +73,17 @@ class FakeKernel:
                 self.policies[key_of] = policy
             case RemovePolicy(policy):
                 assert self.policies.pop((policy.selector, policy.way)) == policy
+
+    def insist_on_a_closed_way(self, sa: KernelSa) -> None:
+        """No policy leads to an SA that is being replaced: the kernel would acquire one of its own."""
+        policy = self.policies.get((sa.selector, Way.OUT))
+        leads_here = policy is not None and policy.template is not None and policy.template.spi == sa.esp.spi
+        assert policy is None or not leads_here or policy.action is Action.BLOCK
+
+    def move(self, book: Book, moved: ChildSa) -> None:
+        for operation in book.plan_move(moved):
+            self.execute(operation)
+        book.record_move(moved)
 
     def install(self, book: Book, one: ChildSa, directions: Directions = Directions.BOTH) -> None:
         done: list[AddSa | PutPolicy] = []
@@ -113,10 +134,10 @@ def test_tunnel_policies_and_sas_in_full() -> None:
     reqid = inbound.sa.reqid
     assert own_reqid(reqid)
     assert inbound.sa == KernelSa(
-        PEER, GATEWAY, one.inbound, inward, reqid, Mode.TUNNEL, True, None, 3600.0, 0, reserved=True
+        PEER, GATEWAY, one.inbound, inward, reqid, Mode.TUNNEL, True, None, 3600.0, None, None, reserved=True
     )
     assert outbound.sa == KernelSa(
-        GATEWAY, PEER, one.outbound, outward, reqid, Mode.TUNNEL, True, None, 3600.0, 0, reserved=False
+        GATEWAY, PEER, one.outbound, outward, reqid, Mode.TUNNEL, True, None, 3600.0, None, None, reserved=False
     )
     any_of_pair = Template(PEER, GATEWAY, 0, reqid, Mode.TUNNEL)
     assert put_in == PutPolicy(Policy(inward, Way.IN, any_of_pair, PRIORITY), None)
@@ -139,15 +160,71 @@ def test_udp_ports_are_those_of_the_packets() -> None:
 
 
 def test_only_an_outbound_sa_without_esn_runs_short_of_numbers() -> None:
-    soft = [
-        [
-            step.sa.soft_packets
-            for step in Book().plan_install(child(esn=esn), Directions.BOTH)
-            if isinstance(step, AddSa)
-        ]
+    limits = [
+        [step.sa.packets for step in Book().plan_install(child(esn=esn), Directions.BOTH) if isinstance(step, AddSa)]
         for esn in (True, False)
     ]
-    assert soft == [[0, 0], [0, SOFT_PACKETS]]
+    assert limits == [[None, None], [None, PACKETS]]
+
+
+def test_octets_are_limited_both_ways() -> None:
+    operations = Book().plan_install(child(octets=1 << 30), Directions.BOTH)
+    assert [step.sa.octets for step in operations if isinstance(step, AddSa)] == [1 << 30, 1 << 30]
+
+
+# --- the peer moves --------------------------------------------------------------------------------------------
+
+BEHIND_NAT = replace(child(), encapsulation=Encapsulation(4500, 61000))
+
+
+def test_another_port_changes_the_sas_in_place() -> None:
+    book, kernel = Book(), FakeKernel()
+    kernel.install(book, BEHIND_NAT)
+    policies = dict(kernel.policies)
+    moved = replace(BEHIND_NAT, encapsulation=Encapsulation(4500, 62000))
+    assert [type(step) for step in book.plan_move(moved)] == [UpdateSa, UpdateSa]
+    kernel.move(book, moved)
+    assert sorted(sa.encapsulation or () for sa in kernel.sas.values()) == [(4500, 62000), (62000, 4500)]
+    assert kernel.policies == policies
+    kernel.remove(book, moved.id)
+    assert (kernel.sas, kernel.policies) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [replace(child(), remote=PEER), BEHIND_NAT, replace(BEHIND_NAT, remote=PEER)],
+    ids=["address", "behind a NAT", "both"],
+)
+@pytest.mark.parametrize("directions", list(Directions))
+def test_what_moved_is_as_if_it_had_begun_there(moved: ChildSa, directions: Directions) -> None:
+    book, kernel = Book(), FakeKernel()
+    kernel.install(book, child(), directions)
+    kernel.move(book, moved)
+    fresh_book, fresh = Book(), FakeKernel()
+    fresh.install(fresh_book, moved, directions)
+    assert (kernel.sas, kernel.policies, dict(book.owners)) == (fresh.sas, fresh.policies, dict(fresh_book.owners))
+    assert book.child(moved.id) == moved
+    kernel.remove(book, moved.id)
+    assert (kernel.sas, kernel.policies) == ({}, {})
+
+
+def test_in_a_rekey_each_moves_by_itself() -> None:
+    book, kernel = Book(), FakeKernel()
+    old, new = generations(2)
+    kernel.install(book, old)
+    kernel.install(book, new)
+    held = dict(kernel.policies)
+    kernel.move(book, replace(old, remote=PEER))
+    assert kernel.policies == held
+    kernel.move(book, replace(new, remote=PEER))
+    assert {policy.action for policy in kernel.policies.values()} == {Action.ALLOW}
+    assert kernel.outbound_spi(new) == new.outbound.spi
+    kernel.remove(book, new.id)
+    ends = {
+        policy.template and (policy.template.source, policy.template.destination) for policy in kernel.policies.values()
+    }
+    assert ends == {(OURS, PEER), (PEER, OURS)}
+    assert kernel.outbound_spi(old) == old.outbound.spi
 
 
 @pytest.mark.parametrize("directions", list(Directions))

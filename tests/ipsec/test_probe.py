@@ -7,9 +7,11 @@ import pytest
 from oe.errors import MachineLacks
 from oe.ipsec import probe as probing
 from oe.ipsec.model import BackendName
+from oe.ipsec.operations import KernelSa
 from oe.ipsec.probe import create, probe
 from oe.ipsec.userspace import UserspaceBackend
 from oe.ipsec.xfrm import XfrmBackend
+from oe.ipsec.xfrm_wire import encode_sa
 from oe.model import Mode
 from tests.ipsec.netns import Namespace
 from tests.ipsec.standing import StandingLoop, ignore
@@ -46,8 +48,9 @@ def test_what_is_missing_is_named(host: Namespace, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_back_ends_are_made_by_name(
-    host: Namespace, name: BackendName, kind: type[object], modes: frozenset[Mode]
+    host: Namespace, name: BackendName, kind: type[object], modes: frozenset[Mode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(probing, "_try_xfrm", lambda: None)
     with host.entered():
         backend = create(name)
         assert isinstance(backend, kind)
@@ -55,3 +58,27 @@ def test_back_ends_are_made_by_name(
         backend.start(StandingLoop(), ignore)
         with closing(backend):
             assert backend.counters() == ()
+
+
+def test_a_back_end_that_is_asked_for_and_cannot_be_had_is_refused_at_once(
+    host: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "_try_xfrm", lambda: "none")
+    with host.entered(), pytest.raises(MachineLacks, match=r"no ESP in the kernel \(none\)"):
+        create(BackendName.XFRM)
+
+
+@pytest.mark.kernel
+def test_both_families_are_tried_so_that_the_first_sa_finds_everything_loaded(
+    host: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def watched(sa: KernelSa) -> bytes:
+        tried.append(sa.source.version)
+        return encode_sa(sa)
+
+    monkeypatch.setattr("oe.ipsec.xfrm_wire.encode_sa", watched)
+    with host.entered():
+        create(BackendName.XFRM).close()
+    assert tried == [4, 6]

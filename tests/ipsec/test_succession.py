@@ -30,6 +30,15 @@ def test_the_holder_without_one_is_the_next_in_line() -> None:
     assert succession.holder("elsewhere", without=1) is None
 
 
+def test_a_claim_that_changes_keeps_its_rank() -> None:
+    succession: Succession[str, str] = Succession()
+    succession.claim("place", 1, "one")
+    succession.claim("place", 2, "two")
+    succession.alter("place", 1, "another one")
+    assert succession.holder("place") == "two"
+    assert succession.holder("place", without=2) == "another one"
+
+
 def test_the_places_that_anybody_wants() -> None:
     succession: Succession[str, str] = Succession()
     succession.claim("here", 1, "one")

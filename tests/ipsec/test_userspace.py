@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 
@@ -166,7 +167,7 @@ def test_lifetime_ends_in_one_event_and_nothing_leaves(hosts: Hosts) -> None:
     async def scenario(ends: Ends) -> None:
         ends.install(child(lifetime=0.05))
         await asyncio.sleep(0.1)
-        assert ends.events == [ChildExpired(1, hard=True)] * 2
+        assert Counter(ends.events) == {ChildExpired(1, hard=False): 2, ChildExpired(1, hard=True): 2}
         assert ends.backends[0].counters() == ()
         with pytest.raises(TimeoutError):
             await exchange_datagram(hosts, ADDRESSES[4], 100, SHORT)
@@ -178,13 +179,69 @@ def test_lifetime_ends_in_one_event_and_nothing_leaves(hosts: Hosts) -> None:
 
 
 def test_shortage_of_sequence_numbers_is_reported(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oe.ipsec.userspace.SOFT_PACKETS", 2)
+    monkeypatch.setattr("oe.ipsec.userspace.PACKETS", 4)
 
     async def scenario(ends: Ends) -> None:
         ends.install(child(esn=False))
         for _ in range(3):
             await exchange_datagram(hosts, ADDRESSES[4], 10)
         assert ends.events == [ChildExpired(1, hard=False)] * 2
+
+    with_ends(hosts, UserspaceBackend, scenario)
+
+
+def test_octets_are_limited_softly_then_hard_and_then_nothing_leaves(hosts: Hosts) -> None:
+    async def scenario(ends: Ends) -> None:
+        ends.install(child(octets=4000))
+        for _ in range(3):
+            await exchange_datagram(hosts, ADDRESSES[4], 972)
+        await turn()
+        assert ends.events == [ChildExpired(1, hard=False)] * 2
+        for protocols in ({traffic.ESP}, set()):  # the datagram that fills the measure is the last one
+            watch.protocols()
+            with pytest.raises(TimeoutError):
+                await exchange_datagram(hosts, ADDRESSES[4], 972, SHORT)
+            assert watch.protocols() == protocols
+            assert ends.events[2:] == [ChildExpired(1, hard=True)] * 2
+        assert [backend.counters() for backend in ends.backends] == [(), ()]
+
+    with Watch(hosts) as watch:
+        with_ends(hosts, UserspaceBackend, scenario)
+
+
+def test_three_quarters_of_a_lifetime_ask_for_a_successor_once(hosts: Hosts) -> None:
+    async def scenario(ends: Ends) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        ends.install(child(lifetime=2.0, octets=2000))
+        for _ in range(2):
+            await exchange_datagram(hosts, ADDRESSES[4], 772)
+        await asyncio.sleep(started + 1.6 - loop.time())
+        assert ends.events == [ChildExpired(1, hard=False)] * 2
+
+    with_ends(hosts, UserspaceBackend, scenario)
+
+
+def test_a_peer_at_another_address_is_followed(hosts: Hosts) -> None:
+    elsewhere = THEIRS + 1
+    hosts[1].sh(f"ip addr add {elsewhere}/24 dev cable")
+
+    async def scenario(ends: Ends) -> None:
+        ends.install(child(1))
+        await exchange_datagram(hosts, ADDRESSES[4], 10)
+        backend, peer = ends.backends
+        with hosts[1].entered():
+            peer.remove(1)
+            peer.install(replace(mirrored(child(1)), local=elsewhere), Directions.INBOUND)
+        backend.move(1, elsewhere, None)
+        with pytest.raises(TimeoutError):
+            await exchange_datagram(hosts, ADDRESSES[4], 10, SHORT)  # the peer has no way back
+        rows = [backend.counters()[0] for backend in ends.backends]
+        assert (rows[0].outbound_packets, rows[1].inbound_packets) == (2, 1)
+        with pytest.raises(KernelError) as refusal:
+            backend.move(1, THEIRS, Encapsulation(4500, 4500))
+        assert refusal.value.errno == errno.EOPNOTSUPP
+        backend.move(9, THEIRS, None)
 
     with_ends(hosts, UserspaceBackend, scenario)
 

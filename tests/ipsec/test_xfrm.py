@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from oe.errors import KernelError
 from oe.ipsec import xfrm_wire as wire
 from oe.ipsec.esp_socket import EspSocket
+from oe.ipsec.model import BackendEvent
 from oe.ipsec.netlink import NETLINK_XFRM, Netlink
 from oe.ipsec.operations import RESERVED_REQID, PutPolicy, exemptions
 from oe.ipsec.plan import Book
@@ -262,16 +264,44 @@ def test_hard_expiry_is_heard_once_and_nothing_leaves(hosts: Hosts) -> None:
         await exchange_datagram(hosts, ADDRESSES[4], 10)
         for _ in range(100):
             await asyncio.sleep(0.05)
-            if len(ends.events) == 2:
+            if len(ends.events) == 4:
                 break
         await asyncio.sleep(0.2)
-        assert ends.events == [ChildExpired(1, hard=True)] * 2
+        assert Counter(ends.events) == {ChildExpired(1, hard=False): 2, ChildExpired(1, hard=True): 2}
         assert watch.protocols() == {traffic.ESP}
         with pytest.raises(OSError):  # noqa: PT011 - which one differs: refused at once, or nothing comes back
             await exchange_datagram(hosts, ADDRESSES[4], 10, 0.3)
         assert watch.protocols() == set()
         ends.remove(1)
         assert [policies(host).count("proto esp") for host in hosts] == [0, 0]
+
+    with Watch(hosts) as watch:
+        with_ends(hosts, XfrmBackend, scenario)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("esn", [True, False])
+def test_octets_are_limited_softly_then_hard_and_then_nothing_leaves(hosts: Hosts, esn: bool) -> None:
+    async def scenario(ends: Ends) -> None:
+        async def exchange_until(count: int) -> int:
+            for number in range(1, 100):
+                await exchange_datagram(hosts, ADDRESSES[4], 972, 1.0)
+                await asyncio.sleep(0.01)
+                if len(ends.events) >= count:
+                    return number
+            raise AssertionError("no event")
+
+        ends.install(child(octets=20_000, esn=esn))
+        assert await exchange_until(2) == 16  # seen when the next packet comes
+        assert ends.events == [ChildExpired(1, hard=False)] * 2
+        with pytest.raises(OSError):  # noqa: PT011 - which one differs: refused at once, or nothing comes back
+            await exchange_until(3)
+        await asyncio.sleep(0.1)
+        assert ends.events[2] == ChildExpired(1, hard=True)
+        watch.protocols()
+        with pytest.raises(OSError):  # noqa: PT011 - as above
+            await exchange_datagram(hosts, ADDRESSES[4], 972, 0.3)
+        assert watch.protocols() == set()
 
     with Watch(hosts) as watch:
         with_ends(hosts, XfrmBackend, scenario)
@@ -290,7 +320,7 @@ def test_hard_expiry_is_heard_once_and_nothing_leaves(hosts: Hosts) -> None:
     ],
 )
 def test_what_others_take_away_is_over(host: Namespace, meddle: str) -> None:
-    events: list[ChildExpired] = []
+    events: list[BackendEvent] = []
     loop = StandingLoop()
     with host.entered():
         backend = XfrmBackend()

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from oe.errors import ParseError
 from oe.ipsec import xfrm_wire as wire
 from oe.ipsec.netlink_wire import NativeReader, attribute, decode_attributes
-from oe.ipsec.operations import AddSa, KernelSa, Policy, PutPolicy, Selector, Way, exemptions
+from oe.ipsec.operations import AddSa, KernelSa, Past, Policy, PutPolicy, Selector, Way, exemptions
 from oe.ipsec.plan import Book
 from oe.ipsec.reconcile import SeenSa
-from oe.model import ChildSa, Directions, EspCipher, Mode
+from oe.model import Address, ChildSa, Directions, EspCipher, Mode, SocketAddress
 from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, OURS6, THEIRS, THEIRS6, child
 
 SA_SIZE, POLICY_SIZE, POLICY_ID_SIZE, SA_ID_SIZE, TEMPLATE_SIZE = 224, 168, 64, 24, 64
@@ -77,11 +77,17 @@ def test_fields_of_an_sa_are_where_the_kernel_looks_for_them() -> None:
     assert octets[72:77] == b"\x00\x00\x20\x02\x32"
     assert octets[80:96] == OURS6.packed
     never = (1 << 64) - 1
-    assert struct.unpack_from("=8Q", octets, 96) == (never, never, 3 << 30, never, 0, 61, 0, 0)
+    numbers = (1 << 32) - 1
+    assert struct.unpack_from("=8Q", octets, 96) == (never, never, numbers * 3 // 4, numbers, 44, 61, 0, 0)
     assert struct.unpack_from("=IHBBB", octets, 208) == (outbound.reqid, 10, 1, 0, 0)
     assert struct.unpack_from("=8Q", wire.encode_sa(inbound), 96)[2] == never
     assert wire.encode_sa(replace(outbound, esn=True))[216] == 128
     assert wire.encode_sa(replace(outbound, mode=Mode.TRANSPORT))[214] == 0
+
+
+def test_soft_limits_are_three_quarters_of_the_hard_ones() -> None:
+    limits = struct.unpack_from("=6Q", wire.encode_sa(sas(child(octets=1 << 36, lifetime=3600.0))[0]), 96)
+    assert (limits[:2], limits[4:]) == ((3 << 34, 1 << 36), (2700, 3601))
 
 
 @pytest.mark.parametrize("lifetime", [0.1, 1.0, 3599.0, 3599.2, 3599.999])
@@ -126,6 +132,34 @@ def test_expiry_tells_soft_from_hard() -> None:
     for hard in (0, 1):
         body = as_shown(sa, 0, 0)[:SA_SIZE] + bytes([hard]) + bytes(7)
         assert wire.decode_expire(body) == (SeenSa(sa.key, sa.reqid, 0, 0), bool(hard))
+
+
+def farewell(sa: KernelSa, replay: bytes) -> bytes:
+    """What the kernel sends when an SA is removed."""
+    info = as_shown(sa, 1234, 5)[:SA_SIZE]
+    return wire.encode_sa_id(sa.key) + attribute(6, info) + attribute(18, bytes(100)) + attribute(23, replay)
+
+
+def test_an_sa_goes_on_where_the_one_before_ended() -> None:
+    sa = sas(child())[1]
+    replay = struct.pack("=6I", 8, 70, 60, 1, 0, 256) + bytes(range(32))
+    past = wire.decode_farewell(farewell(sa, replay))
+    assert past == Past(replay, struct.pack("=QQQQ", 1234, 5, 0, 0))
+    found = attributes(wire.encode_sa(sa, past)[SA_SIZE:])
+    assert (found[23], found[9]) == (replay, past.current)
+    with pytest.raises(ParseError):
+        wire.decode_farewell(farewell(sa, replay[:-4]))
+
+
+@pytest.mark.parametrize(("ends", "family"), [((OURS, THEIRS), 2), ((OURS6, THEIRS6), 10)])
+def test_a_mapping_tells_where_a_peer_is_now(ends: tuple[Address, Address], family: int) -> None:
+    here, there = ends
+    key = (here, 0x1001)
+    old, new = there.packed.ljust(16, b"\0"), (there + 1).packed.ljust(16, b"\0")
+    body = wire.encode_sa_id(key) + struct.pack("=I", 7) + old + new + struct.pack("!HH", 4500, 61000)
+    assert body[20:22] == struct.pack("=H", family)
+    assert wire.decode_mapping(body) == (key, SocketAddress(there + 1, 61000))
+    assert wire.decode_mapping(body[:22] + b"\x33" + body[23:]) is None  # AH
 
 
 def test_other_protocols_are_not_ours_to_read() -> None:
@@ -184,7 +218,13 @@ def test_removed_policies_are_read_from_their_attribute() -> None:
 @given(st.binary(max_size=400))
 def test_noise_is_a_value_or_a_parse_error(octets: bytes) -> None:
     decoders = (wire.decode_sa, wire.decode_expire, wire.decode_policy)
-    for decode in (*decoders, wire.decode_removed_sa, wire.decode_removed_policy):
+    for decode in (
+        *decoders,
+        wire.decode_removed_sa,
+        wire.decode_removed_policy,
+        wire.decode_farewell,
+        wire.decode_mapping,
+    ):
         with suppress(ParseError):
             decode(octets)
 

@@ -3,6 +3,9 @@
 Nobody sends anything twice: what arrives is the very first packet, and the link shows it as ESP.
 
     client ── gateway ═══ESP═══ peer      trapped at OUTPUT (the gateway's own) and at PREROUTING (the client's)
+
+Transport mode is for the gateway's own packets alone: its ESP runs from the packet's source to its destination, and so
+cannot serve anybody behind a gateway.
 """
 
 import socket
@@ -12,7 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from netfilterqueue import NetfilterQueue, Packet
 from oe.ipsec.xfrm import XfrmBackend
 from oe.lab import probes
 from oe.lab.probes import Echoes, Probe
-from oe.model import MARK_EXEMPT, Address, ChildSa, Directions, Group, HostPair, Interval, Verdict
+from oe.model import MARK_EXEMPT, Address, ChildSa, Directions, Group, HostPair, Interval, Mode, Verdict
 from oe.trap.nft import NftTable
 from oe.trap.spec import Dropped, TrapSpec
 from tests.ipsec.children import child, mirrored
@@ -76,6 +79,7 @@ class Case:
     version: int
     protocol: str
     group: Group
+    mode: Mode = Mode.TUNNEL
 
     @property
     def pair(self) -> HostPair:
@@ -84,19 +88,22 @@ class Case:
 
     @property
     def child(self) -> ChildSa:
-        return child(pair=(self.pair.source, self.pair.destination), gateways=GATEWAYS[self.version])
+        ends = self.pair.source, self.pair.destination
+        return child(pair=ends, gateways=GATEWAYS[self.version] if self.mode is Mode.TUNNEL else ends, mode=self.mode)
 
     def __str__(self) -> str:
-        return f"{self.role}-v{self.version}-{self.protocol}-{self.group}"
+        return f"{self.role}-v{self.version}-{self.protocol}-{self.group}-{self.mode}"
 
 
-CASES = tuple(
+TUNNELS = tuple(
     Case(role, version, protocol, group)
     for role in (GATEWAY, CLIENT)
     for version in (4, 6)
     for protocol in PROTOCOLS
     for group in NETS
 )
+TRANSPORTS = tuple(replace(case, mode=Mode.TRANSPORT) for case in TUNNELS if case.role == GATEWAY)
+CASES = TUNNELS + TRANSPORTS
 OUR_OWN = tuple(case for case in CASES if case.role == GATEWAY)
 
 
@@ -265,7 +272,7 @@ def test_the_floor_catches_even_that_for_private_nets(hosts: Hosts, case: Case) 
     assert hosts.dropped() == {Dropped.CLEAR_TO_PRIVATE: 1}
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.group is Group.PRIVATE], ids=str)
+@pytest.mark.parametrize("case", [case for case in TUNNELS if case.group is Group.PRIVATE], ids=str)
 def test_with_the_decision_but_without_the_sas_nothing_leaves_for_private_nets(
     hosts: Hosts, catcher: Catcher, network: Network, table: NftTable, case: Case
 ) -> None:

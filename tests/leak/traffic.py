@@ -31,8 +31,8 @@ def echo_request(kind: int, number: int) -> bytes:
 class Traffic:
     """Sends one round after the other to each of `destinations` from `start` to `stop`."""
 
-    def __init__(self, host: Namespace, destinations: Sequence[str]) -> None:
-        self._host, self._destinations = host, destinations
+    def __init__(self, host: Namespace, destinations: Sequence[str], pause: float = PAUSE) -> None:
+        self._host, self._destinations, self._pause = host, destinations, pause
         self._rounds = 0
         self._news = threading.Condition()
         self._stopping = threading.Event()
@@ -53,7 +53,7 @@ class Traffic:
 
     def _run(self) -> None:
         with self._host.entered():
-            while not self._stopping.wait(PAUSE):
+            while not self._stopping.wait(self._pause):
                 for destination in self._destinations:
                     self._send(destination)
                 with self._news:

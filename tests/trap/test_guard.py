@@ -2,16 +2,21 @@
 
 import subprocess
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from oe.errors import MachineLacks
+from oe.model import Group
 from oe.trap import guard
 from oe.trap.guard import Guard
 from tests.trap.netns import CLIENT, GATEWAY, PEER, Network, hear, hears_nothing
 from tests.trap.test_nft import CLEAR, PRIVATE, PRIVATE6, SPEC
 
 pytestmark = pytest.mark.netns
+
+OTHERWISE = replace(SPEC, intervals=tuple(one for one in SPEC.intervals if one.group is Group.BLOCK))
+"""Without private nets."""
 
 
 def refused(network: Network, words: str) -> bool:
@@ -34,6 +39,24 @@ def test_it_keeps_closed_nets_shut_through_a_flush_and_goes_when_closed(network:
             assert hear(listener) == b"clear"
         network.send(PRIVATE, b"open again")
         assert hear(listener) == b"open again"
+
+
+def test_a_reload_exchanges_what_is_shut(network: Network) -> None:
+    with network.inside(GATEWAY):
+        ours = Guard(OTHERWISE)
+    with closing(ours), network.listen(PEER) as listener:
+        network.nft(GATEWAY, "flush ruleset")
+        network.send(PRIVATE, b"open")
+        assert hear(listener) == b"open"
+        for _ in range(2):
+            with network.inside(GATEWAY):
+                ours.reload(SPEC)
+            network.send(PRIVATE)
+            assert hears_nothing(listener)
+            with network.inside(GATEWAY):
+                ours.reload(OTHERWISE)
+            network.send(PRIVATE, b"open again")
+            assert hear(listener) == b"open again"
 
 
 def test_nobody_else_may_change_it(network: Network) -> None:

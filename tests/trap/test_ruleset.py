@@ -121,6 +121,27 @@ def test_segments_are_clamped_in_both_directions() -> None:
     assert [rule.split()[0] for rule in chain(text, "forward") if "maxseg" in rule] == ["iifname", "iifname"]
 
 
+def test_segments_through_tunnels_of_the_kernel_are_clamped_too() -> None:
+    """Outwards by the route's MTU; what comes out of a tunnel does not show that of the way back."""
+    for text in (render(SPEC, NATIVE), render_floor(SPEC)):
+        [outwards] = [rule for rule in chain(text, "postrouting") if "maxseg" in rule]
+        assert outwards.startswith("rt ipsec exists ")
+        assert outwards.endswith(" rt mtu")
+        inwards = [rule for rule in chain(text, "forward") if "maxseg" in rule]
+        assert [rule.split()[:5] + rule.split()[-1:] for rule in inwards] == [
+            ["meta", "ipsec", "exists", "meta", "nfproto", str(1423 - 40)],
+            ["meta", "ipsec", "exists", "meta", "nfproto", str(1423 - 60)],
+        ]
+
+
+def test_errors_about_large_packets_of_clients_reach_them_past_trap_and_floor() -> None:
+    for spec in (SPEC, USERSPACE):
+        for text in (render(spec, NATIVE), render_floor(spec), render_guard(spec)):
+            errors = [rule for rule in chain(text, "exempt") if "frag-needed" in rule or "packet-too-big" in rule]
+            assert [rule.split()[2] for rule in errors] == ["@served4", "@served6"]
+            assert all(rule.endswith("fib saddr type local accept") for rule in errors)
+
+
 def test_the_guard_is_the_floor_in_a_table_of_our_own_behind_it() -> None:
     floor, guard = render_floor(SPEC), render_guard(SPEC)
     assert " flags owner" in guard.splitlines()

@@ -96,6 +96,7 @@ def make_child(
             encapsulation=None,
             lifetime=lifetime,
             fail_closed=fail_closed,
+            octets=int(shortened(ctx.settings.child_octets, ctx.settings.lifetime_jitter, ctx.entropy)),
         ),
         now + lifetime,
     )
