@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from oe.model import (
     Address,
+    Anonymity,
     ChildCounters,
     ChildSa,
     Directions,
+    Encapsulation,
     HeldPacket,
     HostPair,
     Identity,
@@ -95,7 +97,8 @@ class ChildInstalled:
 
 @dataclass(frozen=True, slots=True)
 class ChildExpired:
-    """A limit of a Child SA is reached: its time, octets or packets. Hard: its SAs are gone. Else it wants a successor.
+    """A limit of a Child SA is reached. Hard, by time, octets or packets: its SAs are gone. Else it wants a successor:
+    three quarters of the octets or packets are used up.
 
     Each comes once at most, and none after the hard one.
     """
@@ -187,6 +190,15 @@ class SendDatagram:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepMapping:
+    """Keep a NAT's mapping alive: unless something went this way since the last `KeepMapping` for it, send a keepalive,
+    one octet 0xFF without non-ESP marker (RFC 3948 2.3, 4)."""
+
+    local: SocketAddress
+    remote: SocketAddress
+
+
+@dataclass(frozen=True, slots=True)
 class SignOctets:
     """Sign with our private key that belongs to `key`. Answered by `OctetsSigned`."""
 
@@ -222,6 +234,15 @@ class RemoveChild:
     """Remove SAs and policies of a Child SA, whatever is left of it."""
 
     child: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoveChild:
+    """The peer of a Child SA is reached at another address or port now: update both its SAs in place. Not answered."""
+
+    child: int
+    remote: Address
+    encapsulation: Encapsulation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,10 +305,12 @@ class Finish:
 Command = (
     LookUpKeys
     | SendDatagram
+    | KeepMapping
     | SignOctets
     | ReserveSpi
     | InstallChild
     | RemoveChild
+    | MoveChild
     | ReadCounters
     | Decide
     | Undecide
@@ -316,6 +339,11 @@ class Negotiate:
     """Any of them may verify the peer's signature (rollover)."""
     fail_closed: bool
     deadline: float
+    anonymity: Anonymity = Anonymity.AUTHENTICATED
+    """The lowest rank of authentication that will do of the peer: ANONYMOUS also takes NULL authentication (RFC 7619).
+
+    Our own rank stands in `own_identity`: with one of kind NULL we authenticate by NULL, whatever the peer does.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,20 +357,25 @@ class JudgePeer:
     pair: HostPair
     """In our orientation: source is the address on our side (TSr), destination on the peer's (TSi)."""
     deadline: float
+    nat: bool = False
+    """There is a NAT between us: the address on the wire need not be the peer's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerJudged:
     """Coordinator → IKE: the keys that may authenticate the peer, and whether it may have the pair.
 
-    No keys: AUTHENTICATION_FAILED. Keys and `refusal`: the IKE SA may stand, the pair is refused with
-    TS_UNACCEPTABLE.
+    No keys: AUTHENTICATION_FAILED, unless the peer may be anonymous. Keys (or that) and `refusal`: the IKE SA may
+    stand, the pair is refused with TS_UNACCEPTABLE.
     """
 
     ticket: int
     keys: tuple[PublicKey, ...]
     refusal: Reason | None
     fail_closed: bool = False
+    anonymity: Anonymity = Anonymity.AUTHENTICATED
+    """The lowest rank that will do. ANONYMOUS only in answer to an identity of kind NULL: NULL authentication is
+    enough then (RFC 7619)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +393,11 @@ class ChildReady:
     negotiation: int | None
     peer_key: PublicKey | None
     """The key that authenticated the peer; None for an anonymous one."""
+    anonymity: Anonymity = Anonymity.AUTHENTICATED
+    """How the peer of this Child SA's IKE SA is authenticated."""
+    replaces: int | None = None
+    """The Child SA that it succeeds: a rekey. Once it carries the traffic, the engine deletes the old one at the peer
+    and says `ChildClosed` with `Reason.REKEYED`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +417,28 @@ class ChildClosed:
 
     child: int
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ChildMoved:
+    """IKE → coordinator: a fresh, authenticated message of the peer came from another address or port (RFC 7296 2.23).
+
+    Its Child SAs follow, this one among them.
+    """
+
+    child: int
+    remote: Address
+    encapsulation: Encapsulation | None
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyChild:
+    """Coordinator → IKE: a Child SA runs short of sequence numbers or octets: make its successor.
+
+    By time the engine rekeys on its own. Success is a `ChildReady` that `replaces` it. One that is under way is enough.
+    """
+
+    child: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,11 +487,23 @@ IkeInput = (
     | SpiReserved
     | PeerJudged
     | ChildInstalled
+    | PeerMoved
     | CloseChild
+    | RekeyChild
     | CheckLiveness
     | CloseEverything
     | OwnKeysChanged
 )
 IkeOutput = (
-    SendDatagram | SignOctets | ReserveSpi | JudgePeer | ChildReady | NegotiationEnded | ChildClosed | Rejected | Note
+    SendDatagram
+    | KeepMapping
+    | SignOctets
+    | ReserveSpi
+    | JudgePeer
+    | ChildReady
+    | ChildMoved
+    | NegotiationEnded
+    | ChildClosed
+    | Rejected
+    | Note
 )

@@ -114,7 +114,7 @@ class Verdict(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a packet was dropped, a peer refused, or a pair fell back. Counters, `status` and `explain` use it."""
+    """Why a packet was dropped, a peer refused, or a pair fell back. Counters, log and `oe status` use it."""
 
     # the good ends
     PROTECTED_AS_INITIATOR = "protected-as-initiator"
@@ -148,6 +148,7 @@ class Reason(StrEnum):
     TS_UNACCEPTABLE = "ts-unacceptable"
     INVALID_SYNTAX = "invalid-syntax"
     UNSUPPORTED_CRITICAL_PAYLOAD = "unsupported-critical-payload"
+    IKEV1 = "ikev1"
     INVALID_MAJOR_VERSION = "invalid-major-version"
     INVALID_MESSAGE_ID = "invalid-message-id"
     INTEGRITY_CHECK_FAILED = "integrity-check-failed"
@@ -155,14 +156,25 @@ class Reason(StrEnum):
     UNEXPECTED_MESSAGE = "unexpected-message"
     UNAUTHENTICATED_NOTIFY = "unauthenticated-notify"
     INVALID_COOKIE = "invalid-cookie"
+    COOKIE_DEMANDED = "cookie-demanded"
     TOO_MANY_HALF_OPEN = "too-many-half-open"
+    TOO_MANY_HANDSHAKES = "too-many-handshakes"
+    TOO_MANY_FAILURES = "too-many-failures"
+    TOO_MANY_CHILDREN = "too-many-children"
     NOT_ADMITTED = "not-admitted"
     LATE_ANSWER = "late-answer"
     NEGOTIATION_TIMEOUT = "negotiation-timeout"
     LIVENESS_FAILED = "liveness-failed"
     DELETED_BY_PEER = "deleted-by-peer"
     REPLACED_BY_PEER = "replaced-by-peer"
+    PEER_RESTARTED = "peer-restarted"
+    INVALID_CRASH_TOKEN = "invalid-crash-token"  # noqa: S105 - the name of a reason
     SUPERSEDED = "superseded"
+    REKEYED = "rekeyed"
+    REDUNDANT = "redundant"
+    IDLE = "idle"
+    DELEGATION_WITHDRAWN = "delegation-withdrawn"
+    ANONYMOUS_REFUSED = "anonymous-refused"
     LIFETIME_ENDED = "lifetime-ended"
     SIGNING_FAILED = "signing-failed"
     INTERNAL_ERROR = "internal-error"
@@ -339,6 +351,10 @@ class Identity:
         return str(self.address) if self.address is not None else f"{self.kind.name}:{self.data.hex()}"
 
 
+ID_NULL = Identity(IdentityKind.NULL, b"")
+"""What an anonymous end says that it is: nothing (RFC 7619 2.2)."""
+
+
 # --- SAs -------------------------------------------------------------------------------------------------------
 
 
@@ -449,8 +465,11 @@ class PairStatus:
     key_source: RecordKind | None
     grade: Grade | None
     """DNSSEC grade of the answer behind the state; None while it is not known."""
+    authentication: Anonymity | None
+    """How the peer proved who it is; None without a tunnel."""
     child: ChildSa | None
     counters: ChildCounters | None
+    """Of all Child SAs that the pair has had since it is protected."""
     held: int
     """Packets held now."""
     lost: int

@@ -4,8 +4,8 @@ Everything that comes from the wire, from DNS or from netlink is read through `R
 `ParseError`, never an `IndexError` or `struct.error`. Multi-octet integers are big endian (network order).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from struct import Struct
+from typing import Any
 
 from oe.errors import ParseError
 
@@ -13,12 +13,14 @@ from oe.errors import ParseError
 class Reader:
     """A cursor over a window of octets. `where` names the structure in errors."""
 
+    # A handshake makes a hundred of its calls. Each does one comparison of its own; a window is a copy, which for the
+    # few octets of a payload costs less than any view.
     __slots__ = ("_data", "_end", "_offset", "where")
 
     def __init__(self, data: bytes | memoryview, where: str) -> None:
-        self._data = memoryview(data)
+        self._data = bytes(data)
+        self._end = len(data)
         self._offset = 0
-        self._end = len(self._data)
         self.where = where
 
     @property
@@ -31,40 +33,68 @@ class Reader:
         """Octets read so far."""
         return self._offset
 
-    def _advance(self, count: int, what: str) -> memoryview:
-        if count < 0 or count > self.remaining:
-            raise ParseError(self.where, f"{what}: need {count} octets, have {self.remaining}")
-        start = self._offset
-        self._offset += count
-        return self._data[start : self._offset]
+    def _lacks(self, count: int, what: str) -> ParseError:
+        return ParseError(self.where, f"{what}: need {count} octets, have {self.remaining}")
 
     def u8(self, what: str) -> int:
-        return self._advance(1, what)[0]
+        start = self._offset
+        if start >= self._end:
+            raise self._lacks(1, what)
+        self._offset = start + 1
+        return self._data[start]
 
     def u16(self, what: str) -> int:
-        return int.from_bytes(self._advance(2, what), "big")
+        return self._integer(2, what)
 
     def u32(self, what: str) -> int:
-        return int.from_bytes(self._advance(4, what), "big")
+        return self._integer(4, what)
 
     def u64(self, what: str) -> int:
-        return int.from_bytes(self._advance(8, what), "big")
+        return self._integer(8, what)
+
+    def _integer(self, count: int, what: str) -> int:
+        start = self._offset
+        end = start + count
+        if end > self._end:
+            raise self._lacks(count, what)
+        self._offset = end
+        return int.from_bytes(self._data[start:end], "big")
+
+    def unpack(self, layout: Struct, what: str) -> tuple[Any, ...]:
+        """The next fields, as `layout` has them: in network order, which is its "!"."""
+        start = self._offset
+        end = start + layout.size
+        if end > self._end:
+            raise self._lacks(layout.size, what)
+        self._offset = end
+        return layout.unpack_from(self._data, start)
 
     def take(self, count: int, what: str) -> bytes:
         """The next `count` octets, copied."""
-        return bytes(self._advance(count, what))
+        start = self._offset
+        end = start + count
+        if not start <= end <= self._end:
+            raise self._lacks(count, what)
+        self._offset = end
+        return self._data[start:end]
 
     def rest(self) -> bytes:
         """All octets up to the end of the window, copied; the cursor is then at the end."""
-        return bytes(self._advance(self.remaining, "rest"))
+        start, self._offset = self._offset, self._end
+        return self._data[start : self._end]
 
     def window(self, count: int, where: str) -> "Reader":
         """A reader over the next `count` octets; this cursor moves past them."""
-        return Reader(self._advance(count, where), where)
+        start = self._offset
+        end = start + count
+        if not start <= end <= self._end:
+            raise self._lacks(count, where)
+        self._offset = end
+        return Reader(self._data[start:end], where)
 
     def expect_end(self) -> None:
         """Raise unless every octet of the window was read."""
-        if self.remaining:
+        if self._offset != self._end:
             raise ParseError(self.where, f"{self.remaining} octets left over")
 
 
@@ -98,19 +128,6 @@ class Writer:
     def put(self, octets: bytes) -> "Writer":
         self._buffer += octets
         return self
-
-    @contextmanager
-    def length16(self, *, counts_from: int | None = None) -> Iterator[None]:
-        """Reserve a 16-bit length, fill it when the block ends.
-
-        It counts the octets from `counts_from` (an offset in this buffer; a header that counts itself gives its
-        own start) or, without it, those written inside the block.
-        """
-        at = len(self._buffer)
-        self.u16(0)
-        start = at + 2 if counts_from is None else counts_from
-        yield
-        self._buffer[at : at + 2] = (len(self._buffer) - start).to_bytes(2, "big")
 
     def octets(self) -> bytes:
         return bytes(self._buffer)

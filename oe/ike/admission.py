@@ -1,106 +1,108 @@
-"""Who may make us work before they have proved anything: cookies, half-open budget, rate bound (RFC 7296 2.6)."""
+"""Who may make us work before it has proved anything (RFC 7296 2.6, RFC 8019 4).
 
-import hmac
-from collections import Counter
+A peer that begins is held against three gauges. Where the worst of them says busy, it must first come back with a
+cookie; where one is full, it meets silence, whoever it is:
+
+    half-open IKE SAs          in all, of its prefix, of its source
+    key exchanges              with its source, of late
+    failed authentications     from its source, of late
+
+No key exchange, and so no look into DNS either, happens before that. What we begin ourselves is not held against the
+peer: whoever shares an address with a troublemaker is still reached by us.
+"""
+
 from collections.abc import Callable
-from hashlib import sha256
 
-from oe.model import Address, SocketAddress
+from oe.ike.cookies import Cookies
+from oe.ike.limits import Bounds, Bucket, HalfOpen, Levels, Strain, source_of
+from oe.ike.settings import IkeSettings
+from oe.model import Address, Reason, SocketAddress
 
-COOKIE_OCTETS = 33
-"""One for the secret's number, 32 of HMAC-SHA-256; RFC 7296 2.6 allows 1 to 64."""
+STRAY_ANSWERS_AT_ONCE = 4
+"""Unprotected answers to one source."""
 
 
-class Cookies:
-    """Stateless cookies: they bind the initiator's address, SPI and nonce to a secret of ours that changes.
+class Admission:
+    """The gauges of an engine, and its cookies."""
 
-    Cookie = <number of the secret> | HMAC(secret, IPi | port | SPIi | Ni), after RFC 7296 2.6.
-    """
+    __slots__ = (
+        "_begun",
+        "_begun_bounds",
+        "_failure_bounds",
+        "_failures",
+        "_settings",
+        "_strays",
+        "_strays_in_all",
+        "cookies",
+        "half_open",
+    )
 
-    __slots__ = ("_entropy", "_lifetime", "_made", "_number", "_secrets")
+    def __init__(self, settings: IkeSettings, entropy: Callable[[int], bytes]) -> None:
+        self._settings = settings
+        self.cookies = Cookies(entropy, settings.cookie_secret_lifetime)
+        self.half_open = HalfOpen(
+            Bounds(settings.cookie_threshold, settings.half_open_limit),
+            Bounds.sharing(settings.half_open_limit_per_prefix),
+            Bounds.sharing(settings.half_open_limit_per_source),
+        )
+        self._begun = Levels(settings.handshakes_per_second, entropy(16))
+        self._begun_bounds = Bounds.sharing(settings.handshakes_at_once)
+        self._failures = Levels(settings.failures_per_second, entropy(16))
+        self._failure_bounds = Bounds.sharing(settings.failures_at_once)
+        self._strays = Levels(settings.stray_answers_per_source, entropy(16))
+        self._strays_in_all = Bucket(settings.stray_answers_per_second)
 
-    def __init__(self, entropy: Callable[[int], bytes], lifetime: float) -> None:
-        """`lifetime`: seconds until the secret changes; cookies of the one before it stay good as long again."""
-        self._entropy = entropy
-        self._lifetime = lifetime
-        self._number = 0
-        self._made: float | None = None
-        self._secrets: dict[int, bytes] = {}
+    @property
+    def patience(self) -> float:
+        """Seconds that a peer which begins now may take to be authenticated."""
+        settings = self._settings
+        return settings.half_open_lifetime_under_attack if self.half_open.is_busy else settings.half_open_lifetime
 
-    def _rotate(self, now: float) -> None:
-        if self._made is not None and now - self._made < self._lifetime:
-            return
-        keep_previous = self._made is not None and now - self._made < 2 * self._lifetime
-        previous = {self._number: self._secrets[self._number]} if keep_previous else {}
-        self._number = (self._number + 1) % 256
-        self._secrets = {**previous, self._number: self._entropy(32)}
-        self._made = now
+    def judge(self, remote: SocketAddress, spi: int, nonce: bytes, cookie: bytes | None, now: float) -> Reason | None:
+        """May the initiator behind `remote` cost us a key exchange? `spi`, `nonce` and `cookie` are what it sent.
 
-    @staticmethod
-    def _digest(secret: bytes, remote: SocketAddress, spi: int, nonce: bytes) -> bytes:
-        # Of these only the nonce is of variable length, and it comes last: the octets are unambiguous per family.
-        octets = remote.address.packed + remote.port.to_bytes(2, "big") + spi.to_bytes(8, "big") + nonce
-        return hmac.digest(secret, octets, sha256)
+        None: yes. COOKIE_DEMANDED, INVALID_COOKIE: once it comes back with `cookies.make`. Any other reason: no.
+        """
+        source = source_of(remote.address)
+        gauges = (
+            (self.half_open.strain(remote.address), Reason.TOO_MANY_HALF_OPEN),
+            (self._begun_bounds.strain(self._begun.of(source, now)), Reason.TOO_MANY_HANDSHAKES),
+            (self._failure_bounds.strain(self._failures.of(source, now)), Reason.TOO_MANY_FAILURES),
+        )
+        strain, reason = max(gauges)
+        if strain is Strain.FULL:
+            return reason
+        if strain is Strain.CALM or (cookie is not None and self.cookies.is_good(cookie, remote, spi, nonce, now)):
+            return None
+        return Reason.COOKIE_DEMANDED if cookie is None else Reason.INVALID_COOKIE
 
-    def make(self, remote: SocketAddress, spi: int, nonce: bytes, now: float) -> bytes:
-        """The cookie that the initiator behind `remote` must return; `spi` and `nonce` are its own."""
-        self._rotate(now)
-        return bytes([self._number]) + self._digest(self._secrets[self._number], remote, spi, nonce)
+    def enter(self, address: Address, now: float) -> None:
+        """A key exchange was done with a peer at `address`; it is half open until `leave`."""
+        self.half_open.enter(address)
+        self.spent(address, now)
 
-    def is_good(self, cookie: bytes, remote: SocketAddress, spi: int, nonce: bytes, now: float) -> bool:
-        """`cookie` is one that `make` gave for the same initiator, not too long ago."""
-        self._rotate(now)
-        if len(cookie) != COOKIE_OCTETS or (secret := self._secrets.get(cookie[0])) is None:
+    def spent(self, address: Address, now: float) -> None:
+        """A key exchange was paid for in the name of `address`, whatever came of it."""
+        self._begun.add(source_of(address), now)
+
+    def may_exchange(self, address: Address, now: float) -> bool:
+        """Whether a peer that has an IKE SA with us may cost us one more key exchange; if so, it does."""
+        if self._begun_bounds.strain(self._begun.of(source_of(address), now)) is Strain.FULL:
             return False
-        return hmac.compare_digest(cookie[1:], self._digest(secret, remote, spi, nonce))
-
-
-def source_of(address: Address) -> bytes:
-    """What counts as one source: an IPv4 address, or the /64 that anyone with IPv6 has for himself."""
-    return address.packed[:8] if address.version == 6 else address.packed
-
-
-class HalfOpen:
-    """How many IKE SAs of peers that are not authenticated exist, in all and per source."""
-
-    __slots__ = ("_by_source", "_limit", "_limit_per_source", "total")
-
-    def __init__(self, limit: int, limit_per_source: int) -> None:
-        self._limit = limit
-        self._limit_per_source = limit_per_source
-        self._by_source: Counter[bytes] = Counter()
-        self.total = 0
-
-    def has_room(self, address: Address) -> bool:
-        return self.total < self._limit and self._by_source[source_of(address)] < self._limit_per_source
-
-    def enter(self, address: Address) -> None:
-        self.total += 1
-        self._by_source[source_of(address)] += 1
+        self.spent(address, now)
+        return True
 
     def leave(self, address: Address) -> None:
+        self.half_open.leave(address)
+
+    def failed(self, address: Address, now: float) -> None:
+        """Who began from `address` did not prove its identity. It is no forged address: it had our key share."""
+        self._failures.add(source_of(address), now)
+
+    def may_answer_stray(self, address: Address, now: float) -> bool:
+        """Whether an unprotected answer may go there. Anybody can make us send those, anywhere."""
         source = source_of(address)
-        self.total -= 1
-        self._by_source[source] -= 1
-        if self._by_source[source] == 0:
-            del self._by_source[source]
-
-
-class Bucket:
-    """A token bucket: `rate` a second, a second's worth at once."""
-
-    __slots__ = ("_filled", "_rate", "_tokens")
-
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-        self._tokens = max(1.0, rate)
-        self._filled = 0.0
-
-    def take(self, now: float) -> bool:
-        """One token, if there is one."""
-        self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._filled) * self._rate)
-        self._filled = now
-        if self._tokens < 1:
+        if self._strays.of(source, now) > STRAY_ANSWERS_AT_ONCE - 1 or not self._strays_in_all.take(now):
             return False
-        self._tokens -= 1
+        self._strays.add(source, now)
         return True

@@ -1,17 +1,24 @@
-"""AUTH: what is signed, how a signature names its algorithm, whether it is good (RFC 7296 2.15, RFC 7427, RFC 8420).
+"""AUTH: what it covers, how a signature names its algorithm, whether it is good (RFC 7296 2.15, RFC 7427, RFC 8420).
 
-InitiatorSignedOctets = first message as sent | Nr | prf(SK_pi, RestOfInitIDPayload)
-AUTH data (method 14) = length (8) | ASN.1 AlgorithmIdentifier | signature
+    InitiatorSignedOctets = first message as sent | Nr | prf(SK_pi, RestOfInitIDPayload) [| IntAuth]
+    AUTH data, method 14  = length (8) | ASN.1 AlgorithmIdentifier | signature
+               9, 10      = r | s, P-256 with SHA-256 or P-384 with SHA-384 (RFC 4754)
+               13         = prf(prf(SK_pi, "Key Pad for IKEv2"), InitiatorSignedOctets) (RFC 7619)
+
+Method 13 says that two messages come from one end and nothing about who that is. It has functions of its own, so that
+no path through `verify` can take it for a proof.
 """
 
+import hmac
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
 from oe.errors import ParseError
@@ -87,23 +94,61 @@ _BY_IDENTIFIER = {
     _pss(1, 32, null=b""): SignatureScheme.RSA_PSS_SHA256,
 }
 
-_PREFERRED = {
-    KeyAlgorithm.RSA: (SignatureScheme.RSA_PSS_SHA512, SignatureScheme.RSA_PSS_SHA384, SignatureScheme.RSA_PSS_SHA256),
-    KeyAlgorithm.ECDSA: (SignatureScheme.ECDSA_SHA256, SignatureScheme.ECDSA_SHA384, SignatureScheme.ECDSA_SHA512),
-    KeyAlgorithm.EDDSA: (SignatureScheme.ED25519,),
+_P256_OCTETS, _P384_OCTETS = 64, 96
+_RFC_4754 = {
+    AuthMethod.ECDSA_SHA2_256_P256: (SignatureScheme.ECDSA_SHA256, _P256_OCTETS),
+    AuthMethod.ECDSA_SHA2_384_P384: (SignatureScheme.ECDSA_SHA384, _P384_OCTETS),
 }
-"""What we sign with, best liked first. PKCS#1 v1.5 is not among it."""
+"""Scheme of a method that names none, and the octets of r | s, which are also those of the key x | y."""
 
 
-def signed_octets(message: bytes, nonce: bytes, prf_id: PrfId, sk_p: Secret, identity: IdPayload) -> bytes:
-    """The octets that one end's AUTH covers (RFC 7296 2.15).
+def _preferred(key: PublicKey) -> tuple[SignatureScheme, ...]:
+    """What we sign with, best liked first. PKCS#1 v1.5 is not among it."""
+    match key.algorithm:
+        case KeyAlgorithm.RSA:
+            return (SignatureScheme.RSA_PSS_SHA512, SignatureScheme.RSA_PSS_SHA384, SignatureScheme.RSA_PSS_SHA256)
+        case KeyAlgorithm.ECDSA if len(key.data) == _P384_OCTETS:
+            # The hash that is as strong as the curve; a shorter one would be the weaker part.
+            return (SignatureScheme.ECDSA_SHA384, SignatureScheme.ECDSA_SHA512, SignatureScheme.ECDSA_SHA256)
+        case KeyAlgorithm.ECDSA:
+            return (SignatureScheme.ECDSA_SHA256, SignatureScheme.ECDSA_SHA384, SignatureScheme.ECDSA_SHA512)
+        case KeyAlgorithm.EDDSA:
+            return (SignatureScheme.ED25519,)
+
+
+def signed_octets(
+    message: bytes, nonce: bytes, prf_id: PrfId, sk_p: Secret, identity: IdPayload, int_auth: bytes = b""
+) -> bytes:
+    """The octets that one end's AUTH covers (RFC 7296 2.15, RFC 9242 3.3.2).
 
     `message`: its IKE_SA_INIT message as it was on the wire, the one that led to the keys (with a cookie, if any);
-    `nonce`: the other end's; `sk_p`: SK_pi for the initiator, SK_pr for the responder; `identity`: its ID payload.
+    `nonce`: the other end's; `sk_p`: SK_pi for the initiator, SK_pr for the responder; `identity`: its ID payload;
+    `int_auth`: `IntAuth.octets`.
     """
-    return message + nonce + prf(prf_id, sk_p.octets, identity.octets)
+    return message + nonce + prf(prf_id, sk_p.octets, identity.octets) + int_auth
 
 
+# --- NULL authentication (RFC 7619) ------------------------------------------------------------------------------
+
+
+def _null_data(prf_id: PrfId, sk_p: Secret, octets: bytes) -> bytes:
+    return prf(prf_id, prf(prf_id, sk_p.octets, b"Key Pad for IKEv2"), octets)
+
+
+def null_auth(prf_id: PrfId, sk_p: Secret, octets: bytes) -> AuthPayload:
+    """The AUTH payload of an anonymous end: `octets` of `signed_octets`, `sk_p` as there (RFC 7619 2.1)."""
+    return AuthPayload(AuthMethod.NULL, _null_data(prf_id, sk_p, octets))
+
+
+def is_null_auth(auth: AuthPayload, prf_id: PrfId, sk_p: Secret, octets: bytes) -> bool:
+    """It is a good AUTH of an anonymous end. That proves no identity at all: `Anonymity.ANONYMOUS`."""
+    return auth.method == AuthMethod.NULL and hmac.compare_digest(auth.data, _null_data(prf_id, sk_p, octets))
+
+
+# --- signatures --------------------------------------------------------------------------------------------------
+
+
+@cache
 def offer_hashes() -> NotifyPayload:
     """Our SIGNATURE_HASH_ALGORITHMS notify (RFC 7427 4)."""
     data = b"".join([id.to_bytes(2, "big") for id in OFFERED_HASHES])
@@ -112,15 +157,20 @@ def offer_hashes() -> NotifyPayload:
 
 def read_hashes(notify: NotifyPayload | None) -> frozenset[HashId]:
     """What the peer can verify with; empty when it sent none, or one of odd length."""
-    if notify is None or len(notify.data) % 2:
+    return frozenset() if notify is None else _hashes(notify.data)
+
+
+# Nearly all peers say the same.
+@lru_cache(maxsize=64)
+def _hashes(data: bytes) -> frozenset[HashId]:
+    if len(data) % 2:
         return frozenset()
-    numbers = memoryview(notify.data)
-    return frozenset(HashId(int.from_bytes(numbers[at : at + 2], "big")) for at in range(0, len(numbers), 2))
+    return frozenset(HashId(int.from_bytes(data[at : at + 2], "big")) for at in range(0, len(data), 2))
 
 
 def choose_scheme(key: PublicKey, peer_hashes: Collection[HashId]) -> SignatureScheme | None:
     """How to sign with our `key` for a peer that verifies with these hashes; None: there is no common way."""
-    return next((scheme for scheme in _PREFERRED[key.algorithm] if _SCHEMES[scheme].hash in peer_hashes), None)
+    return next((scheme for scheme in _preferred(key) if _SCHEMES[scheme].hash in peer_hashes), None)
 
 
 def wrap(scheme: SignatureScheme, signature: bytes) -> AuthPayload:
@@ -130,7 +180,12 @@ def wrap(scheme: SignatureScheme, signature: bytes) -> AuthPayload:
 
 
 def _split(auth: AuthPayload) -> tuple[SignatureScheme, bytes] | None:
-    """Scheme and signature of a method-14 AUTH; None when it is something else."""
+    """Scheme and signature of an AUTH, an ECDSA one in DER whatever the method; None when it is something else."""
+    if (found := _RFC_4754.get(auth.method)) is not None:
+        scheme, size = found
+        r, s = auth.data[: size // 2], auth.data[size // 2 :]
+        der = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+        return (scheme, der) if len(auth.data) == size else None
     if auth.method != AuthMethod.DIGITAL_SIGNATURE:
         return None
     reader = Reader(auth.data, "AUTH data")
@@ -138,20 +193,22 @@ def _split(auth: AuthPayload) -> tuple[SignatureScheme, bytes] | None:
         identifier = reader.take(reader.u8("length of AlgorithmIdentifier"), "AlgorithmIdentifier")
     except ParseError:
         return None
-    scheme = _BY_IDENTIFIER.get(identifier)
-    return None if scheme is None else (scheme, reader.rest())
+    named = _BY_IDENTIFIER.get(identifier)
+    return None if named is None else (named, reader.rest())
 
 
 def verify(auth: AuthPayload, keys: Sequence[PublicKey], octets: bytes) -> PublicKey | None:
     """The first of `keys` that made this AUTH over `octets`, or None. Raises nothing, whatever the peer sent.
 
-    Only method 14 with an algorithm whose hash is in `OFFERED_HASHES` verifies. NULL authentication (method 13,
-    RFC 7619) proves nothing: None.
+    Only signatures verify: method 14 with an algorithm whose hash is in `OFFERED_HASHES`, and methods 9 and 10, which
+    are tied to their curve. NULL authentication (method 13) proves nothing: None.
     """
     found = _split(auth)
     if found is None:
         return None
     scheme, signature = found
+    if auth.method in _RFC_4754:
+        keys = [key for key in keys if len(key.data) == _RFC_4754[auth.method][1]]
     return next((key for key in keys if _is_good(scheme, key, signature, octets)), None)
 
 

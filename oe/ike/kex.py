@@ -15,6 +15,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 from oe.errors import ParseError
 from oe.ike.crypto import Entropy
+from oe.ike.payloads import KePayload
 from oe.ike.registry import KeyExchangeId
 from oe.model import Secret
 
@@ -44,6 +45,16 @@ class KeyExchange:
         except ValueError:
             text = f"{len(peer_public)} octets are not a public value of {self.group.name}"
             raise ParseError("KE payload", text) from None
+
+
+def agree(ours: KeyExchange, theirs: KePayload | None) -> Secret | None:
+    """g^ir under an IKE SA; None when the peer's KE payload is missing, of another group or no good public value."""
+    if theirs is None or theirs.group != ours.group:
+        return None
+    try:
+        return ours.shared(theirs.data)
+    except ParseError:
+        return None
 
 
 # --- X25519: RFC 8031 2, RFC 7748 5 -----------------------------------------------------------------------------

@@ -3,6 +3,10 @@
     SKEYSEED = prf(Ni | Nr, g^ir)
     SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr = prf+(SKEYSEED, Ni | Nr | SPIi | SPIr)
 
+An additional key exchange, of which SK(1) is the secret, gives new ones of all (RFC 9370 2.2.2):
+
+    SKEYSEED(1) = prf(SK_d(0), SK(1) | Ni | Nr)
+
 With an AEAD SK_ai and SK_ar have length zero, and each encryption key is followed by its salt of four octets.
 """
 
@@ -51,6 +55,15 @@ def derive_ike(
     return _expand(prf_id, encryption_bits, prf(prf_id, b"".join(nonces), shared.octets), nonces, spis)
 
 
+def derive_additional(old: IkeKeys, shared: Secret, nonces: tuple[bytes, bytes], spis: tuple[int, int]) -> IkeKeys:
+    """Keys of the same IKE SA after an additional key exchange that gave `shared` (RFC 9370 2.2.2).
+
+    `nonces` and `spis` are those of IKE_SA_INIT; algorithms stay as they are.
+    """
+    seed = prf(old.prf, old.sk_d.octets, shared.octets + b"".join(nonces))
+    return _expand(old.prf, 8 * (len(old.sk_ei.octets) - SK_SALT_OCTETS), seed, nonces, spis)
+
+
 def derive_rekeyed_ike(
     old: IkeKeys,
     prf_id: PrfId,
@@ -58,12 +71,15 @@ def derive_rekeyed_ike(
     shared: Secret,
     nonces: tuple[bytes, bytes],
     spis: tuple[int, int],
+    additional: Secret | None = None,
 ) -> IkeKeys:
     """Keys of an IKE SA that replaces one with the keys `old` (RFC 7296 2.18).
 
-    SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr), with the old PRF; all that follows is with the new one.
+    SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr [| SK(1)]), with the old PRF; all that follows is with the new one.
+    `additional`: SK(1), of an additional key exchange (RFC 9370 2.2.4).
     """
-    seed = prf(old.prf, old.sk_d.octets, shared.octets + b"".join(nonces))
+    added = b"" if additional is None else additional.octets
+    seed = prf(old.prf, old.sk_d.octets, shared.octets + b"".join(nonces) + added)
     return _expand(prf_id, encryption_bits, seed, nonces, spis)
 
 

@@ -12,6 +12,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from struct import Struct
 
 from oe.errors import ParseError
 from oe.ike.crypto import SK_IV_OCTETS, SK_TAG_OCTETS, SkCipher
@@ -24,13 +25,17 @@ MAX_MESSAGE_OCTETS = 16384
 """Beyond it a message is not looked at. RFC 7296 2 asks for 3000."""
 MAX_PAYLOADS = 64
 """In one message, clear and encrypted ones each."""
+MAX_FRAGMENTS = 64
+"""Of one message: enough for the largest in fragments of 576 octets, and then some."""
 MAJOR_VERSION = 2
 
-_GENERIC_HEADER = 4
+_HEADER = Struct("!QQBBBBII")  # SPIs | next payload | version | exchange type | flags | message ID | length
+_GENERIC = Struct("!BBH")  # next payload | C, reserved | payload length
+_GENERIC_HEADER = _GENERIC.size
+_ENCRYPTED = frozenset({PayloadType.SK, PayloadType.SKF})
 _INITIATOR_FLAG = 0x08
 _RESPONSE_FLAG = 0x20
 _CRITICAL = 0x80
-_FRAGMENT_FIELDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +61,16 @@ class Header:
     def encode(self, first: int, length: int) -> bytes:
         """The 28 octets; `first` is the type of the first payload, `length` that of the whole message."""
         flags = (_RESPONSE_FLAG if self.is_response else 0) | (_INITIATOR_FLAG if self.from_initiator else 0)
-        return b"".join(
-            (
-                self.initiator_spi.to_bytes(8, "big"),
-                self.responder_spi.to_bytes(8, "big"),
-                bytes((first, self.version, self.exchange, flags)),
-                self.message_id.to_bytes(4, "big"),
-                length.to_bytes(4, "big"),
-            )
-        )
+        types = first, self.version, self.exchange, flags
+        return _HEADER.pack(self.initiator_spi, self.responder_spi, *types, self.message_id, length)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which fragment of how many (RFC 7383 2.5): 1 <= number <= total <= MAX_FRAGMENTS."""
+
+    number: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,9 @@ class Sealed:
     first: int
     """Type of the first payload inside; of a fragment only the first one says it, others say 0."""
     body: int
-    """Offset in the message of the octet after the generic header; up to here all is authenticated (RFC 5282 5.1)."""
-    is_fragment: bool = False
+    """Offset in the message of the IV; up to here all is authenticated (RFC 5282 5.1)."""
+    place: Place | None = None
+    """None: it is no fragment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +102,17 @@ def decode_header(data: bytes) -> Header:
     """The header alone, any version. Raises `ParseError` when the octets are not one whole message."""
     if not HEADER_OCTETS <= len(data) <= MAX_MESSAGE_OCTETS:
         raise ParseError("IKE header", f"message of {len(data)} octets")
-    reader = Reader(data, "IKE header")
-    initiator_spi, responder_spi = reader.u64("initiator SPI"), reader.u64("responder SPI")
-    # next payload | version | exchange type | flags
-    fields = reader.u32("types and flags")
-    message_id, length = reader.u32("message ID"), reader.u32("length")
+    initiator_spi, responder_spi, _, version, exchange, flags, message_id, length = _HEADER.unpack_from(data)
     if length != len(data):
         raise ParseError("IKE header", f"length field {length}, datagram has {len(data)} octets")
     return Header(
         initiator_spi,
         responder_spi,
-        ExchangeType(fields >> 8 & 0xFF),
-        bool(fields & _RESPONSE_FLAG),
-        bool(fields & _INITIATOR_FLAG),
+        ExchangeType(exchange),
+        bool(flags & _RESPONSE_FLAG),
+        bool(flags & _INITIATOR_FLAG),
         message_id,
-        fields >> 16 & 0xFF,
+        version,
     )
 
 
@@ -120,20 +123,27 @@ def decode_chain(first: int, reader: Reader) -> tuple[tuple[Payload, ...], Seale
     """
     payloads: list[Payload] = []
     following = first
-    while following != PayloadType.NONE:
+    while following:
         if len(payloads) == MAX_PAYLOADS:
             raise ParseError(reader.where, f"more than {MAX_PAYLOADS} payloads")
-        # next payload | C, reserved | payload length (16)
-        head = reader.u32("generic header")
-        type, following = following, head >> 24
-        length = (head & 0xFFFF) - _GENERIC_HEADER
-        if type in (PayloadType.SK, PayloadType.SKF):
+        type = following
+        following, flags, length = reader.unpack(_GENERIC, "generic header")
+        length -= _GENERIC_HEADER
+        if type in _ENCRYPTED:
             if length != reader.remaining:
                 raise ParseError(reader.where, f"encrypted payload of {length} octets, {reader.remaining} are left")
-            return tuple(payloads), Sealed(following, reader.offset, type == PayloadType.SKF)
-        payloads.append(decode_payload(type, bool(head >> 16 & _CRITICAL), reader.window(length, "payload")))
+            place = _decode_place(reader) if type == PayloadType.SKF else None
+            return tuple(payloads), Sealed(following, reader.offset, place)
+        payloads.append(decode_payload(type, bool(flags & _CRITICAL), reader.window(length, "payload")))
     reader.expect_end()
     return tuple(payloads), None
+
+
+def _decode_place(reader: Reader) -> Place:
+    number, total = reader.u16("fragment number"), reader.u16("total fragments")
+    if not 1 <= number <= total <= MAX_FRAGMENTS:
+        raise ParseError(reader.where, f"fragment {number} of {total}")
+    return Place(number, total)
 
 
 def decode_message(data: bytes, header: Header | None = None) -> Message:
@@ -158,7 +168,7 @@ def encode_chain(payloads: Iterable[Payload]) -> tuple[int, bytes]:
     for payload in reversed(tuple(payloads)):
         body = payload.body()
         critical = _CRITICAL if isinstance(payload, UnknownPayload) and payload.critical else 0
-        parts += (body, bytes((following, critical)) + (_GENERIC_HEADER + len(body)).to_bytes(2, "big"))
+        parts += (body, _GENERIC.pack(following, critical, _GENERIC_HEADER + len(body)))
         following = payload.type
     return int(following), b"".join(reversed(parts))
 
@@ -177,8 +187,16 @@ def seal(header: Header, payloads: Iterable[Payload], cipher: SkCipher) -> bytes
     Sealing takes an IV from `cipher`: seal once, and send the same octets again.
     """
     first, chain = encode_chain(payloads)
-    length = _GENERIC_HEADER + SK_IV_OCTETS + len(chain) + 1 + SK_TAG_OCTETS
-    start = header.encode(PayloadType.SK, HEADER_OCTETS + length) + bytes((first, 0)) + length.to_bytes(2, "big")
+    return seal_chain(header, first, chain, cipher)
+
+
+def seal_chain(header: Header, first: int, chain: bytes, cipher: SkCipher, place: Place | None = None) -> bytes:
+    """`seal` for payloads that are encoded; with `place` the message is that fragment, and `chain` its share."""
+    type, fields = PayloadType.SK, b""
+    if place is not None:
+        type, fields = PayloadType.SKF, place.number.to_bytes(2, "big") + place.total.to_bytes(2, "big")
+    length = _GENERIC_HEADER + len(fields) + SK_IV_OCTETS + len(chain) + 1 + SK_TAG_OCTETS
+    start = header.encode(type, HEADER_OCTETS + length) + bytes((first, 0)) + length.to_bytes(2, "big") + fields
     return start + cipher.seal(chain + b"\0", start)
 
 
@@ -188,7 +206,7 @@ def open_sealed(message: Message, cipher: SkCipher) -> tuple[Payload, ...] | Non
     Raises `ParseError` when the message has no Encrypted payload, or when what was inside is not a chain of payloads;
     in the latter case the peer itself wrote it so.
     """
-    if message.sealed is None or message.sealed.is_fragment:
+    if message.sealed is None or message.sealed.place is not None:
         raise ParseError("IKE message", "no Encrypted payload")
     plain = open_octets(message, cipher)
     return None if plain is None else decode_plain(message.sealed.first, plain)
@@ -198,7 +216,7 @@ def open_octets(message: Message, cipher: SkCipher) -> bytes | None:
     """The chain's octets inside an SK or SKF payload, padding removed; None: the integrity check failed."""
     if message.sealed is None:
         raise ParseError("IKE message", "no Encrypted payload")
-    start = message.sealed.body + (_FRAGMENT_FIELDS if message.sealed.is_fragment else 0)
+    start = message.sealed.body
     plain = cipher.open(message.octets[start:], message.octets[:start])
     if plain is None:
         return None

@@ -5,9 +5,11 @@ uninterpreted one, a `decode` that reads such a body from a `Reader` whose windo
 of plain fields; where octets themselves count — an ID payload under AUTH — the octets are the field.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from struct import Struct
 from typing import ClassVar, Self, TypeVar
 
 from oe.errors import ParseError
@@ -42,6 +44,9 @@ MAX_DELETED = 256
 """SPIs in one Delete payload."""
 
 
+_KE = Struct("!HH")  # method | reserved
+
+
 @dataclass(frozen=True, slots=True)
 class KePayload:
     """Key Exchange payload (RFC 7296 3.4)."""
@@ -53,12 +58,11 @@ class KePayload:
 
     @classmethod
     def decode(cls, reader: Reader) -> Self:
-        group = KeyExchangeId(reader.u16("key exchange method"))
-        reader.u16("reserved")
-        return cls(group, reader.rest())
+        group, _reserved = reader.unpack(_KE, "key exchange method")
+        return cls(KeyExchangeId(group), reader.rest())
 
     def body(self) -> bytes:
-        return self.group.to_bytes(2, "big") + b"\0\0" + self.data
+        return _KE.pack(self.group, 0) + self.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +108,30 @@ class IdPayload:
 
     @property
     def identity(self) -> Identity | None:
-        """What it names; None for an ID type that `oe` does not understand."""
-        kind = self.octets[0]
-        return Identity(IdentityKind(kind), self.octets[4:]) if kind in _IDENTITY_KINDS else None
+        """What it names; None for an ID type that `oe` does not understand, or data that is no name of its type.
+
+        Domain names come in lower case and without the final dot, so that equal names are equal identities.
+        """
+        kind, data = self.octets[0], self.octets[4:]
+        if kind not in _IS_IDENTITY:
+            return None
+        if kind == IdentityKind.FQDN:
+            data = data.removesuffix(b".").lower()
+        return Identity(IdentityKind(kind), data) if _IS_IDENTITY[kind](data) else None
 
     def __str__(self) -> str:
         return str(self.identity) if self.identity else f"ID type {self.octets[0]}:{self.octets[4:].hex()}"
 
 
-_IDENTITY_KINDS = frozenset(int(kind) for kind in IdentityKind)
+# RFC 1123 2.1 and the underscore that names in DNS may have: what is not among it has no business in a log either.
+_DOMAIN_NAME = re.compile(rb"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.DOTALL)
+
+_IS_IDENTITY: dict[int, Callable[[bytes], bool]] = {
+    IdentityKind.IPV4_ADDR: lambda data: len(data) == 4,
+    IdentityKind.IPV6_ADDR: lambda data: len(data) == 16,
+    IdentityKind.FQDN: lambda data: _DOMAIN_NAME.fullmatch(data) is not None,
+    IdentityKind.NULL: lambda data: not data,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +152,9 @@ class AuthPayload:
         return bytes((self.method, 0, 0, 0)) + self.data
 
 
+_NOTIFY = Struct("!BBH")  # protocol | SPI size | notify type
+
+
 @dataclass(frozen=True, slots=True)
 class NotifyPayload:
     """Notify payload (RFC 7296 3.10)."""
@@ -146,13 +168,12 @@ class NotifyPayload:
 
     @classmethod
     def decode(cls, reader: Reader) -> Self:
-        # protocol | SPI size | notify type (16)
-        head = reader.u32("notify")
-        spi = reader.take(head >> 16 & 0xFF, "SPI")
-        return cls(NotifyType(head & 0xFFFF), reader.rest(), ProtocolId(head >> 24), spi)
+        protocol, spi_octets, notify = reader.unpack(_NOTIFY, "notify")
+        spi = reader.take(spi_octets, "SPI")
+        return cls(NotifyType(notify), reader.rest(), ProtocolId(protocol), spi)
 
     def body(self) -> bytes:
-        return bytes((self.protocol, len(self.spi))) + self.notify.to_bytes(2, "big") + self.spi + self.data
+        return _NOTIFY.pack(self.protocol, len(self.spi), self.notify) + self.spi + self.data
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ What the table does not name is skipped: known payloads that say nothing here (C
 are marked critical (RFC 7296 2.5).
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,6 +64,8 @@ SHAPES: dict[tuple[ExchangeType, bool, bool], Shape] = {
     # exchange, is a response, is protected
     (ExchangeType.IKE_SA_INIT, False, False): _INIT,
     (ExchangeType.IKE_SA_INIT, True, False): _INIT,
+    (ExchangeType.IKE_INTERMEDIATE, False, True): _shape(*_one(PayloadType.KE)),
+    (ExchangeType.IKE_INTERMEDIATE, True, True): _shape(*_one(PayloadType.KE)),
     # Without AUTH an initiator asks for EAP (2.16): legal, and to be refused as AUTHENTICATION_FAILED by the exchange.
     # Without SA and selectors it asks for no Child SA (RFC 6023).
     (ExchangeType.IKE_AUTH, False, True): _shape(
@@ -88,6 +89,8 @@ SHAPES: dict[tuple[ExchangeType, bool, bool], Shape] = {
         *_maybe(PayloadType.KE, PayloadType.TS_I, PayloadType.TS_R),
         together=frozenset({PayloadType.TS_I, PayloadType.TS_R}),
     ),
+    (ExchangeType.IKE_FOLLOWUP_KE, False, True): _shape(*_one(PayloadType.KE)),
+    (ExchangeType.IKE_FOLLOWUP_KE, True, True): _shape(*_one(PayloadType.KE)),
     (ExchangeType.INFORMATIONAL, False, True): _shape(Rule(PayloadType.DELETE, 0, MANY)),
     (ExchangeType.INFORMATIONAL, True, True): _shape(Rule(PayloadType.DELETE, 0, MANY)),
 }
@@ -109,6 +112,10 @@ def _refuses(exchange: ExchangeType, payloads: Sequence[Payload]) -> bool:
     )
 
 
+def _name(exchange: ExchangeType, is_response: bool) -> str:
+    return f"{exchange.name} {'response' if is_response else 'request'}"
+
+
 def _invalid(text: str) -> Violation:
     return Violation(Reason.INVALID_SYNTAX, NotifyType.INVALID_SYNTAX, b"", text)
 
@@ -128,16 +135,19 @@ def check(
                 bytes((payload.type,)),
                 f"critical payload of type {int(payload.type)}",
             )
-    name = f"{exchange.name} {'response' if is_response else 'request'}"
     shape = SHAPES.get((exchange, is_response, is_protected))
     if shape is None:
-        return _invalid(f"{name} {'protected' if is_protected else 'in clear'}")
-    counts = Counter(payload.type for payload in payloads)
+        return _invalid(f"{_name(exchange, is_response)} {'protected' if is_protected else 'in clear'}")
+    types = [payload.type for payload in payloads]
     is_refusal = is_response and _refuses(exchange, payloads)
     for rule in shape.rules:
-        found = counts[rule.type]
+        found = types.count(rule.type)
         if found > rule.most or (found < rule.least and not is_refusal):
-            return _invalid(f"{name} with {found} {rule.type.name} payloads, must be {rule.least} to {rule.most}")
-    if 0 < sum(1 for type in shape.together if counts[type]) < len(shape.together) and not is_refusal:
-        return _invalid(f"{name} with some but not all of {', '.join(sorted(type.name for type in shape.together))}")
+            return _invalid(
+                f"{_name(exchange, is_response)} with {found} {rule.type.name} payloads, "
+                f"must be {rule.least} to {rule.most}"
+            )
+    if not shape.together <= set(types) and not shape.together.isdisjoint(types) and not is_refusal:
+        some = ", ".join(sorted(type.name for type in shape.together))
+        return _invalid(f"{_name(exchange, is_response)} with some but not all of {some}")
     return None

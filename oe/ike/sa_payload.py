@@ -8,6 +8,7 @@ SA payload ─┬─ Proposal 1, protocol, SPI ─┬─ Transform ENCRYPTION AE
 
 from dataclasses import dataclass
 from functools import lru_cache
+from struct import Struct
 from typing import ClassVar, Self
 
 from oe.errors import ParseError
@@ -19,7 +20,7 @@ MAX_PROPOSALS = 32
 
 _MORE_PROPOSALS = 2
 _MORE_TRANSFORMS = 3
-_PROPOSAL_HEAD = 8
+_PROPOSAL = Struct("!BxHBBBB")  # last | length | number | protocol | SPI size | number of transforms
 _TRANSFORM_HEAD = 8
 _TV_FORMAT = 0x8000
 _KEY_LENGTH = _TV_FORMAT | AttributeType.KEY_LENGTH
@@ -76,6 +77,13 @@ def _decode_transforms(octets: bytes, count: int) -> tuple[Transform, ...]:
     return tuple(transforms)
 
 
+# Ours are always the same, too.
+@lru_cache(maxsize=64)
+def _encode_transforms(transforms: tuple[Transform, ...]) -> bytes:
+    last = len(transforms) - 1
+    return b"".join([transform.encode(at == last) for at, transform in enumerate(transforms)])
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """One suite of an SA payload: any one transform per kind may be taken from it (RFC 7296 3.3.1)."""
@@ -87,18 +95,11 @@ class Proposal:
     transforms: tuple[Transform, ...]
 
     def encode(self, is_last: bool) -> bytes:
-        last = len(self.transforms) - 1
-        transforms = b"".join([t.encode(at == last) for at, t in enumerate(self.transforms)])
-        length = _PROPOSAL_HEAD + len(self.spi) + len(transforms)
-        return b"".join(
-            (
-                b"\0\0" if is_last else b"\2\0",
-                length.to_bytes(2, "big"),
-                bytes((self.number, self.protocol, len(self.spi), len(self.transforms))),
-                self.spi,
-                transforms,
-            )
-        )
+        transforms = _encode_transforms(self.transforms)
+        counts = len(self.spi), len(self.transforms)
+        length = _PROPOSAL.size + len(self.spi) + len(transforms)
+        last = 0 if is_last else _MORE_PROPOSALS
+        return _PROPOSAL.pack(last, length, self.number, self.protocol, *counts) + self.spi + transforms
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +116,13 @@ class SaPayload:
         while more:
             if len(proposals) == MAX_PROPOSALS:
                 raise ParseError("SA payload", f"more than {MAX_PROPOSALS} proposals")
-            # last | reserved | length (16) | number | protocol | SPI size | number of transforms
-            head = reader.u64("proposal")
-            more = head >> 56 == _MORE_PROPOSALS
-            if not more and head >> 56:
-                raise ParseError("Proposal", f"'last' field is {head >> 56}")
-            body = reader.window((head >> 32 & 0xFFFF) - _PROPOSAL_HEAD, "Proposal")
-            spi = body.take(head >> 8 & 0xFF, "SPI")
-            transforms = _decode_transforms(body.rest(), head & 0xFF)
-            proposals.append(Proposal(head >> 24 & 0xFF, ProtocolId(head >> 16 & 0xFF), spi, transforms))
+            last, length, number, protocol, spi_octets, count = reader.unpack(_PROPOSAL, "proposal")
+            more = last == _MORE_PROPOSALS
+            if last and not more:
+                raise ParseError("Proposal", f"'last' field is {last}")
+            body = reader.window(length - _PROPOSAL.size, "Proposal")
+            spi = body.take(spi_octets, "SPI")
+            proposals.append(Proposal(number, ProtocolId(protocol), spi, _decode_transforms(body.rest(), count)))
         reader.expect_end()
         return cls(tuple(proposals))
 

@@ -1,19 +1,22 @@
 """A peer that a test plays by hand, message by message, and that may say anything. It has no state machine."""
 
+import math
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from oe.ike.auth import offer_hashes, signed_octets, wrap
+from oe.ike.auth import null_auth, offer_hashes, signed_octets, wrap
 from oe.ike.child import selectors
 from oe.ike.crypto import SkCipher
+from oe.ike.intauth import IntAuth
 from oe.ike.kex import KeyExchange
-from oe.ike.keymat import IkeKeys, derive_ike
+from oe.ike.keymat import IkeKeys, derive_additional, derive_ike
 from oe.ike.message import Header, Message, decode_message, encode_message, open_sealed, seal
 from oe.ike.payloads import IdPayload, KePayload, NoncePayload, NotifyPayload, Payload, SaPayload, find
 from oe.ike.proposals import accept_ike, choose_ike, offer_esp, offer_ike
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, PayloadType
+from oe.ike.settings import IkeSettings
 from oe.messages import DatagramReceived, JudgePeer, PeerJudged
-from oe.model import HostPair, Identity, Reason, SignatureScheme, SocketAddress
+from oe.model import ID_NULL, HostPair, Identity, Reason, Secret, SignatureScheme, SocketAddress
 from tests.ike.world import Host, World, private_key, public_key, sign
 
 INIT, AUTH = ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH
@@ -36,6 +39,9 @@ class Puppet:
         self.host_spi = 0
         self.kex = KeyExchange.generate(GROUP, lambda size: bytes([number]) * size)
         self.keys: IkeKeys | None = None
+        self.additional: tuple[KeyExchangeId, ...] = ()
+        """What it offers, or takes, as additional key exchange."""
+        self.int_auth = IntAuth()
         self.is_initiator = True
         self.own_init = b""
         self.host_init = b""
@@ -70,19 +76,27 @@ class Puppet:
         spis = (self.spi, self.host_spi) if self.is_initiator else (self.host_spi, self.spi)
         return Header(*spis, exchange, is_response, self.is_initiator, message_id)
 
+    def echo(self, exchange: ExchangeType, message_id: int) -> Header:
+        """The header of the host's response to our request."""
+        return Header(self.spi, self.host_spi, exchange, True, False, message_id)
+
     # --- as initiator ---
 
     def init_request(self, *front: Payload, offer: SaPayload | None = None, ke: KePayload | None = None) -> bytes:
         payloads = (
             *front,
-            offer or offer_ike(),
+            offer or offer_ike(additional=self.additional),
             ke or KePayload(GROUP, self.kex.public),
             NoncePayload(self.nonce),
             offer_hashes(),
+            *self._announced(),
         )
         head = Header(self.spi, 0, INIT, is_response=False, from_initiator=True, message_id=0)
         self.own_init = encode_message(head, payloads)
         return self.own_init
+
+    def _announced(self) -> tuple[Payload, ...]:
+        return (NotifyPayload(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED),) if self.additional else ()
 
     def begin(self, *front: Payload) -> Message:
         """IKE_SA_INIT, both halves; keys are there afterwards."""
@@ -94,28 +108,47 @@ class Puppet:
         assert chosen is not None
         assert key is not None
         assert nonce is not None
-        accepted = accept_ike(offer_ike(), chosen)
+        accepted = accept_ike(offer_ike(additional=self.additional), chosen)
         assert accepted is not None
         self.host_nonce = nonce.data
-        keys = derive_ike(
-            accepted.prf,
-            accepted.encryption_bits,
-            self.kex.shared(key.data),
-            (self.nonce, nonce.data),
-            (self.spi, self.host_spi),
-        )
+        nonces, spis = (self.nonce, nonce.data), (self.spi, self.host_spi)
+        self.secure(derive_ike(accepted.prf, accepted.encryption_bits, self.kex.shared(key.data), nonces, spis))
+        return answer
+
+    def secure(self, keys: IkeKeys) -> None:
+        """Protect what follows with these keys."""
         self.keys = keys
         self.sealing, self.opening = SkCipher(keys.sk_ei), SkCipher(keys.sk_er)
-        return answer
+        if not self.is_initiator:
+            self.sealing, self.opening = self.opening, self.sealing
+
+    def strengthen(self, shared: Secret, request: bytes, response: bytes) -> None:
+        """An additional key exchange is over; both messages as AUTH covers them."""
+        assert self.keys is not None
+        self.int_auth = self.int_auth.extended(self.keys, request, response)
+        nonces, spis = (self.nonce, self.host_nonce), (self.spi, self.host_spi)
+        if not self.is_initiator:
+            nonces, spis = nonces[::-1], spis[::-1]
+        self.secure(derive_additional(self.keys, shared, nonces, spis))
+
+    def _signed(self, id_payload: IdPayload) -> bytes:
+        assert self.keys is not None
+        sk_p = self.keys.sk_pi if self.is_initiator else self.keys.sk_pr
+        added = self.int_auth.octets
+        return signed_octets(self.own_init, self.host_nonce, self.keys.prf, sk_p, id_payload, added)
+
+    def anonymous(self, identity: Identity = ID_NULL) -> tuple[Payload, Payload]:
+        """ID and AUTH payloads of somebody who does not say who he is."""
+        assert self.keys is not None
+        id_payload = IdPayload.of(PayloadType.ID_I if self.is_initiator else PayloadType.ID_R, identity)
+        sk_p = self.keys.sk_pi if self.is_initiator else self.keys.sk_pr
+        return id_payload, null_auth(self.keys.prf, sk_p, self._signed(id_payload))
 
     def auth(self, identity: Identity | None = None) -> tuple[Payload, Payload]:
         """ID and AUTH payloads with a good signature."""
-        assert self.keys is not None
         kind = PayloadType.ID_I if self.is_initiator else PayloadType.ID_R
         id_payload = IdPayload.of(kind, identity or self.identity)
-        sk_p = self.keys.sk_pi if self.is_initiator else self.keys.sk_pr
-        octets = signed_octets(self.own_init, self.host_nonce, self.keys.prf, sk_p, id_payload)
-        signature = sign(self.private, SignatureScheme.ED25519, octets)
+        signature = sign(self.private, SignatureScheme.ED25519, self._signed(id_payload))
         return id_payload, wrap(SignatureScheme.ED25519, signature)
 
     def child(self, spi: int = 0x9999) -> tuple[Payload, ...]:
@@ -164,12 +197,13 @@ class Puppet:
         assert key is not None
         assert nonce is not None
         self.host_nonce = nonce.data
-        chosen = choose_ike(offered, key.group)
+        chosen = choose_ike(offered, key.group, self.additional)
         assert chosen is not None
         kex = KeyExchange.generate(key.group, lambda size: b"\x05" * size)
         payloads: list[Payload] = [chosen.answer(), KePayload(kex.group, kex.public), NoncePayload(self.nonce)]
         if hashes:
             payloads.append(offer_hashes())
+        payloads += self._announced()
         self.own_init = encode_message(self.header(INIT, 0, is_response=True), payloads)
         keys = derive_ike(
             chosen.prf,
@@ -178,8 +212,7 @@ class Puppet:
             (nonce.data, self.nonce),
             (self.host_spi, self.spi),
         )
-        self.keys = keys
-        self.sealing, self.opening = SkCipher(keys.sk_er), SkCipher(keys.sk_ei)
+        self.secure(keys)
         return self.own_init
 
     def notify_init(self, notify: NotifyType, data: bytes = b"") -> bytes:
@@ -193,7 +226,7 @@ class Puppet:
 
 
 def played(world: World | None = None) -> tuple[World, Host, Puppet]:
-    """A world with one host and a puppet."""
+    """A world with one host and a puppet, which does not answer by itself when it is asked whether it lives."""
     world = world or World()
-    host = world.host("192.0.2.1")
+    host = world.host("192.0.2.1", settings=IkeSettings(confirm_after=math.inf))
     return world, host, Puppet(host)

@@ -1,12 +1,15 @@
 """AUTH: octets, algorithm identifiers (certificates are the second opinion), signatures good and bad."""
 
+import hmac
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import sha256
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
@@ -15,6 +18,8 @@ from hypothesis import strategies as st
 from oe.ike.auth import (
     OFFERED_HASHES,
     choose_scheme,
+    is_null_auth,
+    null_auth,
     offer_hashes,
     read_hashes,
     signed_octets,
@@ -204,6 +209,118 @@ def test_choosing_a_scheme(algorithm: KeyAlgorithm, hashes: set[HashId], scheme:
     assert choose_scheme(public(algorithm), hashes) is scheme
 
 
+@cache
+def p384() -> tuple[ec.EllipticCurvePrivateKey, PublicKey]:
+    key = ec.derive_private_key(11, ec.SECP384R1())
+    point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return key, PublicKey(KeyAlgorithm.ECDSA, point[1:])
+
+
+@pytest.mark.parametrize(
+    ("hashes", "scheme"),
+    [
+        (set(OFFERED_HASHES), SignatureScheme.ECDSA_SHA384),
+        ({HashId.SHA2_256, HashId.SHA2_512}, SignatureScheme.ECDSA_SHA512),
+        ({HashId.SHA2_256}, SignatureScheme.ECDSA_SHA256),
+    ],
+)
+def test_p384_signs_with_a_hash_as_strong_as_it_is(hashes: set[HashId], scheme: SignatureScheme) -> None:
+    private, key = p384()
+    assert choose_scheme(key, hashes) is scheme
+    auth = wrap(scheme, private.sign(OCTETS, ec.ECDSA(HASHES[scheme.value.rsplit("-", 1)[-1]])))
+    assert verify(auth, (*ALL_KEYS, key), OCTETS) == key
+    assert verify(auth, ALL_KEYS, OCTETS) is None
+
+
+RFC_4754 = {
+    AuthMethod.ECDSA_SHA2_256_P256: (
+        bytes.fromhex(
+            "2442A5CC0ECD015FA3CA31DC8E2BBC70BF42D60CBCA20085E0822CB04235E970"
+            "6FC98BD7E50211A4A27102FA3549DF79EBCB4BF246B80945CDDFE7D509BBFD7D"
+        ),
+        bytes.fromhex(
+            "CB28E0999B9C7715FD0A80D8E47A77079716CBBF917DD72E97566EA1C066957C"
+            "86FA3BB4E26CAD5BF90B7F81899256CE7594BB1EA0C89212748BFF3B3D5B0315"
+        ),
+    ),
+    AuthMethod.ECDSA_SHA2_384_P384: (
+        bytes.fromhex(
+            "96281BF8DD5E0525CA049C048D345D3082968D10FEDF5C5ACA0C64E6465A97EA5CE10C9DFEC21797415710721F437922"
+            "447688BA94708EB6E2E4D59F6AB6D7EDFF9301D249FE49C33096655F5D502FAD3D383B91C5E7EDAA2B714CC99D5743CA"
+        ),
+        bytes.fromhex(
+            "FB017B914E29149432D8BAC29A514640B46F53DDAB2C69948084E2930F1C8F7E08E07C9C63F2D21A07DCB56A6AF56EB3"
+            "B263A1305E057F984D38726A1B46874109F417BCA112674C528262A40A629AF1CBB9F516CE0FA7D2FF630863A00E8B9F"
+        ),
+    ),
+}
+"""Key and signature of "abc", RFC 4754 8.1 and 8.2."""
+
+
+@pytest.mark.parametrize("method", RFC_4754)
+def test_vectors_of_rfc_4754(method: AuthMethod) -> None:
+    octets, signature = RFC_4754[method]
+    key = PublicKey(KeyAlgorithm.ECDSA, octets)
+    assert verify(AuthPayload(method, signature), (*ALL_KEYS, key), b"abc") == key
+    assert verify(AuthPayload(method, signature), ALL_KEYS, b"abc") is None
+    assert verify(AuthPayload(method, signature), (key,), b"abd") is None
+
+
+@pytest.mark.parametrize("method", RFC_4754)
+def test_the_methods_of_rfc_4754_are_tied_to_their_form(method: AuthMethod) -> None:
+    octets, signature = RFC_4754[method]
+    key = PublicKey(KeyAlgorithm.ECDSA, octets)
+    for other in (*(set(RFC_4754) - {method}), AuthMethod.ECDSA_SHA2_512_P521, AuthMethod.DIGITAL_SIGNATURE):
+        assert verify(AuthPayload(other, signature), (key,), b"abc") is None
+    for odd in (b"", signature[:-1], signature + b"\0", bytes(len(signature)), b"\xff" * len(signature)):
+        assert verify(AuthPayload(method, odd), (key,), b"abc") is None
+
+
+def test_a_method_of_one_curve_takes_no_key_of_another() -> None:
+    private, key = p384()
+    for _ in range(8):
+        r, s = decode_dss_signature(private.sign(OCTETS, ec.ECDSA(SHA256())))
+        data = (r % 2**256).to_bytes(32, "big") + (s % 2**256).to_bytes(32, "big")
+        assert verify(AuthPayload(AuthMethod.ECDSA_SHA2_256_P256, data), (key,), OCTETS) is None
+
+
+def test_vector_of_rfc_8032_7_1() -> None:
+    key = PublicKey(
+        KeyAlgorithm.EDDSA, bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
+    )
+    signature = bytes.fromhex(
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+        "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+    )
+    assert verify(wrap(SignatureScheme.ED25519, signature), (key,), b"\x72") == key
+
+
+def test_null_authentication_is_a_shared_key_mic_with_sk_p() -> None:
+    # RFC 7619 2.1: prf(prf(SK_px, "Key Pad for IKEv2"), <SignedOctets>), RFC 7296 2.15
+    def by_definition(key: bytes, data: bytes) -> bytes:
+        return hmac.new(key, data, sha256).digest()
+
+    auth = null_auth(PrfId.HMAC_SHA2_256, Secret(b"sk_pi"), OCTETS)
+    assert auth.method is AuthMethod.NULL
+    assert auth.data == by_definition(by_definition(b"sk_pi", b"Key Pad for IKEv2"), OCTETS)
+    assert is_null_auth(auth, PrfId.HMAC_SHA2_256, Secret(b"sk_pi"), OCTETS)
+
+
+@pytest.mark.parametrize("id", [PrfId.HMAC_SHA2_256, PrfId.HMAC_SHA2_384, PrfId.HMAC_SHA2_512])
+def test_null_authentication_is_never_a_proof(id: PrfId) -> None:
+    auth = null_auth(id, Secret(b"sk_pi"), OCTETS)
+    assert verify(auth, ALL_KEYS, OCTETS) is None
+    assert not is_null_auth(auth, id, Secret(b"sk_pr"), OCTETS)
+    assert not is_null_auth(auth, id, Secret(b"sk_pi"), OCTETS + b"\0")
+    for method in set(AuthMethod) - {AuthMethod.NULL}:
+        assert not is_null_auth(AuthPayload(method, auth.data), id, Secret(b"sk_pi"), OCTETS)
+
+
+@given(st.binary(max_size=80))
+def test_garbage_is_not_null_authentication(data: bytes) -> None:
+    assert not is_null_auth(AuthPayload(AuthMethod.NULL, data), PrfId.HMAC_SHA2_256, Secret(b"sk_pi"), OCTETS)
+
+
 def test_hash_notify() -> None:
     assert offer_hashes().data == bytes.fromhex("0004000300020005")
     assert read_hashes(offer_hashes()) == set(OFFERED_HASHES)
@@ -217,3 +334,5 @@ def test_signed_octets_are_message_nonce_and_identity_under_the_prf() -> None:
     identity = IdPayload(PayloadType.ID_I, b"\1\xff\xff\xff\xc0\0\2\1")
     octets = signed_octets(b"message", b"nonce", PrfId.HMAC_SHA2_256, Secret(b"sk_pi"), identity)
     assert octets == b"messagenonce" + prf(PrfId.HMAC_SHA2_256, b"sk_pi", identity.octets)
+    longer = signed_octets(b"message", b"nonce", PrfId.HMAC_SHA2_256, Secret(b"sk_pi"), identity, b"IntAuth")
+    assert longer == octets + b"IntAuth"

@@ -92,7 +92,7 @@ def test_a_response_has_the_id_of_its_request_and_is_kept() -> None:
     assert isinstance(output, SendDatagram)
     header = decode_message(output.data).header
     assert (header.message_id, header.is_response, header.from_initiator) == (expected, True, False)
-    assert sa.responses.kept == output.data
+    assert sa.responses.kept == (output.data,)
 
 
 def ends(ctx: Context) -> list[Reason]:

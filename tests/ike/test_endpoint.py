@@ -1,11 +1,15 @@
 """The engine as a whole: lifetimes, containment, stopping, and what it tells people."""
 
+from dataclasses import replace
+from ipaddress import ip_address
+
 import pytest
 
+from oe.ike.endpoint import DUE_AT_ONCE
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
 from oe.messages import CheckLiveness, CloseEverything, Negotiate, OwnKeysChanged, PeerJudged
-from oe.model import HostPair, Reason
+from oe.model import HostPair, Identity, Reason
 from tests.ike.puppet import Puppet, played
 from tests.ike.world import Host, World, assert_matched, private_key, public_key
 
@@ -21,8 +25,13 @@ def connected(settings: IkeSettings = EXACT) -> tuple[World, Host, Host]:
     return world, one, other
 
 
-def test_a_child_sa_ends_with_its_lifetime_at_both_ends() -> None:
-    world, one, other = connected()
+def without_rekey(settings: IkeSettings = EXACT) -> tuple[World, Host, Host]:
+    """Both think that there is time enough, until it is too late."""
+    return connected(replace(settings, rekey_margin=0.0))
+
+
+def test_a_child_sa_that_nobody_rekeys_ends_with_its_lifetime_at_both_ends() -> None:
+    world, one, other = without_rekey()
     assert one.ready[0].child.lifetime == 3600.0
     world.run(3600.0 - 1.1)
     assert one.kernel
@@ -36,7 +45,7 @@ def test_a_child_sa_ends_with_its_lifetime_at_both_ends() -> None:
 
 
 def test_an_ike_sa_ends_with_its_lifetime_and_takes_its_child_sas_along() -> None:
-    world, one, other = connected(IkeSettings(ike_lifetime=100.0, lifetime_jitter=0.0))
+    world, one, other = without_rekey(IkeSettings(ike_lifetime=100.0, lifetime_jitter=0.0))
     world.run(100.0)
     assert Reason.LIFETIME_ENDED in {*one.closed.values(), *other.closed.values()}
     assert not one.kernel
@@ -103,9 +112,9 @@ def test_a_mistake_in_a_timer_does_not_stop_the_others() -> None:
     puppet.establish()
     broken.ciphers = None
     world.run(3700.0)
-    # The broken one fails on its own timer or on the peer's Delete, whichever comes first.
-    assert Reason.LIFETIME_ENDED in one.closed.values()
-    assert len(one.closed) == 2
+    # The broken one fails on its own timer or on the peer's rekey, whichever comes first; the other asks the puppet,
+    # which does not answer.
+    assert set(one.closed.values()) == {Reason.INTERNAL_ERROR, Reason.LIVENESS_FAILED}
     assert [note.event for note in one.notes] == ["ike-sa-failed"]
     assert not one.states
 
@@ -113,7 +122,7 @@ def test_a_mistake_in_a_timer_does_not_stop_the_others() -> None:
 def test_a_mistake_before_an_ike_sa_exists_is_noted_and_that_is_all() -> None:
     _, one, _ = connected()
     puppet = Puppet(one)
-    one.endpoint._ctx.half_open = None  # type: ignore[assignment]  # the mistake
+    one.endpoint._ctx.admission = None  # type: ignore[assignment]  # the mistake
     assert not puppet.send(puppet.init_request())
     assert [note.event for note in one.notes] == ["ike-sa-failed"]
     assert one.states == [State.ESTABLISHED]
@@ -128,13 +137,17 @@ def test_an_answer_that_nobody_asked_for_is_late() -> None:
 def test_other_keys_prove_us_from_the_next_handshake_on() -> None:
     world, one, other = connected()
     before = one.key
+    assert [row.peer_key for row in other.endpoint.snapshot()] == [before]
     one.private = private_key("ed25519", 7)
     one.key = public_key(one.private)
     one.feed(OwnKeysChanged((one.key,)))
     assert_matched(one, other)
+    one.close(*one.kernel)
+    world.run(60.0)
+    assert other.endpoint.snapshot() == ()
     one.negotiate(other)
     world.run(1.0)
-    assert [row.peer_key for row in other.endpoint.snapshot()] == [before, one.key]
+    assert [row.peer_key for row in other.endpoint.snapshot()] == [one.key]
 
 
 def test_people_see_what_stands() -> None:
@@ -148,14 +161,44 @@ def test_people_see_what_stands() -> None:
     assert 1000.0 <= row.since <= world.now
 
 
-def test_each_negotiation_is_an_ike_sa_of_its_own_and_only_a_lone_one_claims_to_be_the_first() -> None:
+def test_what_is_negotiated_with_a_peer_that_is_known_is_made_in_the_ike_sa_that_stands() -> None:
     world, one, other = connected()
-    world.run(5.0)
+    for number in (1, 2, 3):
+        one.negotiate(other, pair=HostPair(one.address, other.address + number))
+    other.negotiate(one, pair=HostPair(other.address + 4, one.address))
+    world.run(1.0)
+    assert len(one.kernel) == len(other.kernel) == 5
+    assert_matched(one, other)
+    assert one.states == other.states == [State.ESTABLISHED]
+    assert not one.ended
+
+
+@pytest.mark.parametrize("what", ["key", "identity", "own address"])
+def test_an_ike_sa_with_somebody_else_is_not_taken_for_it(what: str) -> None:
+    world, one, other = connected()
+    third = world.host("192.0.2.3")
+    match what:
+        case "key":
+            one.negotiate(other, keys=(third.key,))
+        case "identity":
+            one.negotiate(other, identity=third.identity, keys=(other.key,))
+        case _:
+            third.negotiate(other)
+    world.run(0.02)
+    assert len(one.states + third.states) == 2
+
+
+def test_a_second_one_for_the_same_pair_takes_the_place_of_the_first() -> None:
+    world, one, other = connected()
+    world.run(10.0)
+    (old,) = one.kernel
     one.negotiate(other)
     world.run(1.0)
-    assert not other.closed
     assert len(one.kernel) == len(other.kernel) == 2
+    world.run(5.0)
+    assert one.closed == {old: Reason.REDUNDANT}
     assert_matched(one, other)
+    assert len(one.kernel) == 1
 
 
 def test_a_negotiation_without_time_ends_at_once() -> None:
@@ -202,3 +245,38 @@ def test_thousands_of_negotiations_do_not_pile_up_timers() -> None:
     assert len(one.ended) == 300
     assert not one.endpoint._timers
     assert one.endpoint.deadline() is None
+
+
+def test_ike_sas_that_ended_are_not_kept_by_their_timers() -> None:
+    """Their keys would stay in memory for the hours that they might have lived."""
+    world, one, other = connected()
+    third = world.host("192.0.2.3")
+    for _ in range(70):
+        one.negotiate(third)
+        world.run(1.0)
+        one.close(max(one.kernel))
+        world.run(30.0)
+    assert len(one.endpoint.snapshot()) == 1
+    assert len(one.endpoint._timers) < 64
+    assert len(third.endpoint._timers) < 64
+    assert one.endpoint.deadline() is not None
+    world.run(8 * 3600.0)
+    assert_matched(one, other)
+
+
+def test_what_is_due_is_done_in_parts_that_others_need_not_wait_for() -> None:
+    world = World()
+    one, other = world.pair()
+    for number in range(2 * DUE_AT_ONCE):
+        pair = HostPair(one.address, ip_address(f"198.51.100.{number}"))
+        other.identity = Identity.of(pair.destination)  # Each with a peer of its own, so that none waits for another.
+        one.negotiate(other, pair=pair, patience=1.0)
+    one.sent.clear()
+    world.now += 0.5
+    one.endpoint.expire(world.now)
+    one.drain()
+    assert len(one.sent) == DUE_AT_ONCE
+    assert one.endpoint.deadline() == world.now
+    one.endpoint.expire(world.now)
+    one.drain()
+    assert len(one.sent) == 2 * DUE_AT_ONCE

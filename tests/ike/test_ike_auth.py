@@ -27,7 +27,7 @@ from tests.ike.world import Host, KeyKind, World, assert_matched, private_key, p
 STRANGER = public_key(private_key("ed25519", 77))
 
 
-@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ecdsa-p384", "ed25519"])
 def test_four_messages_set_up_a_child_sa(kind: KeyKind) -> None:
     world = World()
     one, other = world.pair(kind)
@@ -254,6 +254,11 @@ def narrower(puppet: Puppet) -> TrafficSelector:
         (lambda p: (*p.auth()[:1], *p.auth(Identity.of(p.host.address))[1:]), Reason.PEER_AUTHENTICATION_FAILED, False),
         (lambda p: (*p.auth(), NotifyPayload(NotifyType.NO_PROPOSAL_CHOSEN)), Reason.NO_PROPOSAL_CHOSEN, True),
         (lambda p: (*p.auth(), NotifyPayload(NotifyType.FAILED_CP_REQUIRED)), Reason.PEER_REFUSED, True),
+        (
+            lambda p: (*p.auth(), chosen(), *ts(p), NotifyPayload(NotifyType.NO_PROPOSAL_CHOSEN)),
+            Reason.NO_PROPOSAL_CHOSEN,
+            True,
+        ),
         (lambda p: p.auth(), Reason.PEER_REFUSED, True),
         (lambda p: (*p.auth(), chosen(), *ts(p, narrower(p))), Reason.PEER_REFUSED, True),
         (lambda p: (*p.auth(), chosen(), *ts(p, TrafficSelector.of(p.host.address))), Reason.PEER_REFUSED, True),

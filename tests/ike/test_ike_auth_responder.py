@@ -5,8 +5,18 @@ from ipaddress import ip_address
 
 import pytest
 
-from oe.ike.payloads import IdPayload, NotifyPayload, Payload, UnknownPayload, find, find_error
-from oe.ike.registry import NotifyType, PayloadType, ProtocolId
+from oe.ike.payloads import (
+    AuthPayload,
+    IdPayload,
+    NoncePayload,
+    NotifyPayload,
+    Payload,
+    UnknownPayload,
+    find,
+    find_error,
+    find_notify,
+)
+from oe.ike.registry import ExchangeType, NotifyType, PayloadType, ProtocolId
 from oe.ike.sa_payload import Proposal, SaPayload, Transform
 from oe.ike.states import State
 from oe.ike.ts_payload import TrafficSelector, TsPayload
@@ -170,11 +180,30 @@ def test_no_common_esp_algorithm() -> None:
     assert host.states == [State.ESTABLISHED]
 
 
-def test_an_initiator_that_wants_no_child_sa_is_not_served() -> None:
-    _, host, puppet = played()
+def test_an_initiator_that_wants_no_child_sa_gets_none_and_asks_for_one_later() -> None:
+    world, host, puppet = played()
+    assert find_notify(puppet.begin().payloads, NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None
+    answer = puppet.request(AUTH, 1, *puppet.auth())
+    assert answer is not None
+    assert error_in(answer) is None
+    assert [find(answer, cls) is not None for cls in (AuthPayload, SaPayload)] == [True, False]
+    (question,) = host.judged
+    assert question.pair == HostPair(host.address, puppet.socket.address)
+    assert host.states == [State.ESTABLISHED]
+    assert not host.rejected
+    answer = puppet.request(ExchangeType.CREATE_CHILD_SA, 2, NoncePayload(bytes(32)), *puppet.child())
+    assert error_in(answer) is None
+    assert len(host.kernel) == 1
+    world.run(host.settings.childless_lifetime + 1.0)
+    assert host.states == [State.ESTABLISHED]
+
+
+def test_one_that_never_asks_for_a_child_sa_is_let_go() -> None:
+    world, host, puppet = played()
     puppet.begin()
-    assert error_in(puppet.request(AUTH, 1, *puppet.auth())) == NotifyType.INVALID_SYNTAX
-    assert host.states == [State.LINGERING]
+    puppet.request(AUTH, 1, *puppet.auth())
+    world.run(host.settings.childless_lifetime + 0.1)
+    assert host.states == [State.CLOSING]
 
 
 def test_a_protected_request_that_makes_no_sense_ends_the_beginning() -> None:
@@ -341,3 +370,16 @@ def test_ike_sa_init_again_after_it_stands_makes_nothing_new() -> None:
     assert not puppet.send(puppet.own_init)
     assert host.rejected[Reason.UNEXPECTED_MESSAGE] == 1
     assert len(host.states) == 1
+
+
+def test_one_ike_sa_after_another_brings_no_more_child_sas_than_one() -> None:
+    _, host, _ = played()
+    answers = []
+    for number in range(12):
+        puppet = Puppet(host)
+        puppet.spi += number << 16
+        answers.append(error_in(puppet.establish()))
+    allowed = host.settings.children_per_pair
+    assert answers == [None] * allowed + [NotifyType.NO_ADDITIONAL_SAS] * (12 - allowed)
+    assert host.rejected == {Reason.TOO_MANY_CHILDREN: 12 - allowed}
+    assert len(host.kernel) == allowed

@@ -1,6 +1,7 @@
 """IKE_SA_INIT: cookies, other groups, repetitions, and refusals that nobody signed."""
 
 from hashlib import sha1
+from ipaddress import ip_address
 
 import pytest
 
@@ -8,12 +9,12 @@ from oe.ike.exchanges.ike_sa_init import MAX_RETRIES
 from oe.ike.message import decode_message
 from oe.ike.payloads import KePayload, NoncePayload, NotifyPayload, find, find_notify
 from oe.ike.proposals import IKE_GROUPS, offer_ike
-from oe.ike.registry import KeyExchangeId, NotifyType, ProtocolId, TransformType
+from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, ProtocolId, TransformType
 from oe.ike.sa_payload import Proposal, SaPayload, Transform
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import DatagramReceived, Negotiate
-from oe.model import HostPair, Reason, SocketAddress
+from oe.messages import DatagramReceived, Negotiate, PeerJudged
+from oe.model import HostPair, Identity, Reason, SocketAddress
 from tests.ike.puppet import GROUP, Puppet, played
 from tests.ike.world import Host, World, assert_matched
 
@@ -97,7 +98,7 @@ def test_a_half_open_ike_sa_is_forgotten_in_time() -> None:
     world.run(host.settings.half_open_lifetime + 0.1)
     assert not host.states
     assert host.rejected[Reason.NEGOTIATION_TIMEOUT] == 1
-    assert host.endpoint._ctx.half_open.total == 0
+    assert host.endpoint._ctx.admission.half_open.total == 0
 
 
 # --- cookies ---
@@ -284,31 +285,76 @@ def test_a_bad_key_share_is_not_answered() -> None:
     assert not host.states
 
 
+def is_let_in(puppet: Puppet) -> bool:
+    """It begins, with a cookie if it is asked for one; whether the host has made state for it."""
+    before = len(puppet.host.states)
+    answers = puppet.send(puppet.init_request())
+    if answers and (cookie := find_notify(decode_message(answers[0]).payloads, NotifyType.COOKIE)) is not None:
+        puppet.send(puppet.init_request(cookie))
+    return len(puppet.host.states) > before
+
+
 def test_half_open_budgets() -> None:
     world = World()
     host = world.host("192.0.2.1", settings=IkeSettings(half_open_limit=3, half_open_limit_per_source=2))
-    puppets = [Puppet(host, f"198.51.100.{number // 2}", number) for number in range(1, 9)]
-    answered = []
-    for puppet in puppets:
+    let_in = []
+    for number in range(1, 9):
+        puppet = Puppet(host, f"198.51.100.{number // 2}", number)
         # The second of an address has its own port: behind one NAT there may be many.
         puppet.socket = SocketAddress(puppet.socket.address, 500 + puppet.spi % 7)
-        answered.append(bool(puppet.send(puppet.init_request())))
-    assert answered == [True, True, True, False, False, False, False, False]
-    third = Puppet(host, "198.51.100.0", 20)
-    assert not third.send(third.init_request())
-    assert host.rejected[Reason.TOO_MANY_HALF_OPEN] == 6
+        let_in.append(is_let_in(puppet))
+    assert let_in == [True, True, True, False, False, False, False, False]
+    assert not is_let_in(Puppet(host, "198.51.100.0", 20))
+    assert host.rejected == {Reason.TOO_MANY_HALF_OPEN: 6, Reason.COOKIE_DEMANDED: 1}
     world.run(11.0)
-    assert third.send(third.init_request())
+    assert is_let_in(Puppet(host, "198.51.100.0", 20))
 
 
-def test_per_source_budget() -> None:
+def test_per_source_budget_and_the_quarter_of_it_that_anybody_can_take() -> None:
     world = World()
-    host = world.host("192.0.2.1", settings=IkeSettings(half_open_limit_per_source=2))
+    host = world.host("192.0.2.1", settings=IkeSettings(half_open_limit_per_source=4))
     for number in range(1, 5):
-        puppet = Puppet(host, "198.51.100.1", number)
+        forger = Puppet(host, "198.51.100.1", number)
+        forger.send(forger.init_request())
+    assert len(host.states) == 1
+    assert [is_let_in(Puppet(host, "198.51.100.1", number)) for number in range(5, 9)] == [True, True, True, False]
+    assert host.rejected == {Reason.COOKIE_DEMANDED: 6, Reason.TOO_MANY_HALF_OPEN: 1}
+
+
+def test_no_look_into_dns_before_the_cookie_has_come_back() -> None:
+    world = World()
+    host = world.host("192.0.2.1", settings=ALWAYS_COOKIES)
+    for number in range(1, 40):
+        puppet = Puppet(host, f"198.51.100.{number}", number)
         puppet.send(puppet.init_request())
-    assert len(host.states) == 2
-    assert host.rejected == {Reason.TOO_MANY_HALF_OPEN: 2}
+    assert not host.states
+    assert not host.judged
+    assert host.rejected == {Reason.COOKIE_DEMANDED: 39}
+
+
+def test_whoever_fails_again_and_again_meets_silence_for_a_while() -> None:
+    world = World()
+    host = world.host("192.0.2.1", settings=IkeSettings(failures_at_once=3, failures_per_second=0.1))
+    for number in range(3):
+        liar = Puppet(host, "192.0.2.9", 9)
+        liar.spi += number
+        liar.identity = Identity.of(ip_address("203.0.113.1"))
+        host.judge = lambda question: PeerJudged(question.ticket, (), None)
+        liar.begin(*cookie_for(liar))
+        liar.request(ExchangeType.IKE_AUTH, 1, *liar.auth(), *liar.child())
+    assert host.rejected[Reason.PEER_AUTHENTICATION_FAILED] == 3
+    honest = Puppet(host, "192.0.2.9", 9)
+    honest.spi += 50
+    assert not is_let_in(honest)
+    assert host.rejected[Reason.TOO_MANY_FAILURES] == 1
+    world.run(10.5)
+    assert is_let_in(honest)
+
+
+def cookie_for(puppet: Puppet) -> tuple[NotifyPayload, ...]:
+    """What the host will want in this puppet's request, if it wants anything."""
+    jar = puppet.host.endpoint._ctx.admission.cookies
+    return (NotifyPayload(NotifyType.COOKIE, jar.make(puppet.socket, puppet.spi, puppet.nonce, puppet.world.now)),)
 
 
 def test_an_established_peer_leaves_the_budget() -> None:

@@ -6,65 +6,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oe.ike.message import Header, decode_message, encode_message
-from oe.ike.payloads import NotifyPayload, UnknownPayload, find_notify
+from oe.ike.payloads import NoncePayload, NotifyPayload, UnknownPayload, find_notify
+from oe.ike.proposals import offer_esp
 from oe.ike.registry import ExchangeType, NotifyType, PayloadType
-from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import DatagramReceived
+from oe.messages import DatagramReceived, JudgePeer
 from oe.model import Reason, SocketAddress
-from tests.ike.puppet import AUTH, INIT, Puppet, played
+from tests.ike.puppet import AUTH, played
 from tests.ike.world import World
 
 INFORMATIONAL = ExchangeType.INFORMATIONAL
-
-
-def stray(exchange: ExchangeType = INFORMATIONAL, *, is_response: bool = False, version: int = 0x20) -> bytes:
-    head = Header(0x1111, 0x2222, exchange, is_response, True, 7, version)
-    return encode_message(head, ())
-
-
-def test_a_request_of_an_unknown_ike_sa_is_answered_in_clear() -> None:
-    _, host, puppet = played()
-    (octets,) = puppet.send(stray())
-    answer = decode_message(octets)
-    assert answer.header == Header(0x1111, 0x2222, INFORMATIONAL, True, False, 7)
-    assert find_notify(answer.payloads, NotifyType.INVALID_IKE_SPI) is not None
-    assert host.rejected == {Reason.UNKNOWN_IKE_SPI: 1}
-
-
-def test_a_response_of_an_unknown_ike_sa_is_not() -> None:
-    _, host, puppet = played()
-    assert not puppet.send(stray(is_response=True))
-    assert not puppet.send(stray(INIT, is_response=True))
-    assert host.rejected == {Reason.UNKNOWN_IKE_SPI: 2}
-
-
-def test_such_answers_have_a_bound() -> None:
-    world = World()
-    host = world.host("192.0.2.1", settings=IkeSettings(stray_answers_per_second=2.0))
-    puppet = Puppet(host)
-    assert [len(puppet.send(stray())) for _ in range(4)] == [1, 1, 0, 0]
-    world.run(1.0)
-    assert len(puppet.send(stray())) == 1
-
-
-def test_whoever_is_not_admitted_gets_no_answer_at_all() -> None:
-    world, host, puppet = played()
-    world.not_admitted.add(puppet.socket.address)
-    assert not puppet.send(stray())
-    assert not puppet.send(stray(version=0x30))
-    assert host.rejected == {Reason.UNKNOWN_IKE_SPI: 1, Reason.INVALID_MAJOR_VERSION: 1}
-
-
-def test_ikev1_is_counted_and_a_later_version_is_told_ours() -> None:
-    _, host, puppet = played()
-    assert not puppet.send(stray(ExchangeType(2), version=0x10))
-    (octets,) = puppet.send(stray(INIT, version=0x30))
-    answer = decode_message(octets)
-    assert answer.header.major_version == 2
-    assert find_notify(answer.payloads, NotifyType.INVALID_MAJOR_VERSION) is not None
-    assert not puppet.send(stray(version=0x30, is_response=True))
-    assert host.rejected == {Reason.INVALID_MAJOR_VERSION: 3}
 
 
 def test_message_ids_out_of_sequence() -> None:
@@ -99,12 +50,30 @@ def test_a_protected_exchange_in_clear_is_not_looked_into() -> None:
     assert host.states == [State.ESTABLISHED]
 
 
-def test_garbage_that_the_peer_itself_sealed_is_answered() -> None:
+def test_garbage_that_the_peer_itself_sealed_is_answered_and_ends_the_ike_sa() -> None:
     _, host, puppet = played()
     puppet.establish()
     odd = UnknownPayload(PayloadType.DELETE, False, b"?")
     assert puppet.request(INFORMATIONAL, 2, odd) == (NotifyPayload(NotifyType.INVALID_SYNTAX),)
     assert host.rejected == {Reason.INVALID_SYNTAX: 1}
+    assert host.states == [State.LINGERING]
+    assert list(host.closed.values()) == [Reason.INVALID_SYNTAX]
+
+
+def test_a_peer_that_understands_nothing_has_no_ike_sa_any_more() -> None:
+    _, host, puppet = played()
+    puppet.establish()
+    host.check_all()
+    assert not puppet.respond(INFORMATIONAL, 0, NotifyPayload(NotifyType.INVALID_SYNTAX))
+    assert not host.states
+    assert list(host.closed.values()) == [Reason.INVALID_SYNTAX]
+
+
+def test_a_critical_payload_that_we_do_not_know_is_refused_and_no_more() -> None:
+    _, host, puppet = played()
+    puppet.establish()
+    answer = puppet.request(INFORMATIONAL, 2, UnknownPayload(PayloadType(200), True, b"?"))
+    assert answer == (NotifyPayload(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((200,))),)
     assert host.states == [State.ESTABLISHED]
 
 
@@ -157,9 +126,11 @@ def test_nobody_moves_an_ike_sa_to_another_address() -> None:
     _, host, puppet = played()
     puppet.begin()
     request = puppet.sealed(AUTH, 1, (*puppet.auth(), *puppet.child()))
-    host.feed(DatagramReceived(host.socket, SocketAddress(ip_address("203.0.113.5"), 500), request))
+    elsewhere = SocketAddress(ip_address("203.0.113.5"), 500)
+    host.feed(DatagramReceived(host.socket, elsewhere, request))
     puppet.world.run(0.001)
-    assert host.sent[-1].remote == puppet.socket
+    assert host.sent[-1].remote == elsewhere  # An answer goes where the question came from (RFC 7296 2.11).
+    assert [row.remote for row in host.endpoint.snapshot()] == [puppet.socket]
 
 
 def test_an_unknown_critical_payload_in_ike_sa_init_is_named() -> None:
@@ -232,3 +203,18 @@ def test_requests_in_every_state_of_the_other_end() -> None:
         puppet.request(exchange, 2)
         assert not host.notes
         assert sum(host.rejected.values()) >= 1
+
+
+def test_a_recorded_request_from_elsewhere_takes_away_no_answer_that_is_still_to_come() -> None:
+    world, host, puppet = played()
+    puppet.establish()
+    before = puppet.sealed(INFORMATIONAL, 2, ())
+    puppet.send(before)
+    host.answers = lambda question: 1.0 if isinstance(question, JudgePeer) else 0.0
+    further = (offer_esp(0x8888), NoncePayload(b"n" * 32), *puppet.child()[1:])
+    assert puppet.request(ExchangeType.CREATE_CHILD_SA, 3, *further) is None
+    elsewhere = SocketAddress(ip_address("198.51.100.66"), 500)
+    host.feed(DatagramReceived(host.socket, elsewhere, before))
+    assert host.sent[-1].remote == elsewhere  # RFC 7296 2.11
+    world.run(2.0)
+    assert len(puppet.heard()) == 1

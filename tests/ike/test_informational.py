@@ -1,18 +1,21 @@
 """INFORMATIONAL: Deletes in both directions, crossed ones, liveness."""
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
 from oe.ike.child import Child
+from oe.ike.exchanges.informational import doubt_others
+from oe.ike.message import Header, encode_message
 from oe.ike.payloads import DeletePayload, NotifyPayload, Payload
 from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import CheckLiveness, CloseChild
-from oe.model import Reason
+from oe.messages import CheckLiveness, CloseChild, DatagramReceived, JudgePeer, SendDatagram
+from oe.model import HostPair, Reason
 from tests.ike.puppet import Puppet, played
-from tests.ike.world import Host, World, is_message
+from tests.ike.world import Host, World, assert_matched, is_message
 
 INFORMATIONAL = ExchangeType.INFORMATIONAL
 
@@ -66,6 +69,7 @@ def test_a_delete_that_nobody_answers_is_given_up() -> None:
 
 def test_an_unknown_child_is_nobodys() -> None:
     world, one, _ = connected()
+    world.run(1.0)  # Until the responder knows that we have its answer.
     sent = len(one.sent)
     one.feed(CloseChild(999, Reason.OPERATOR_FLUSH))
     one.feed(CheckLiveness(999))
@@ -169,9 +173,9 @@ def with_a_second() -> tuple[World, Host, Puppet, Child]:
     (sa,) = ctx.sas.values()
     (first,) = sa.children.values()
     esp = replace(first.sa.inbound, spi=0x4444), replace(first.sa.outbound, spi=0x7777)
-    second = Child(replace(first.sa, id=next(world.child_ids), inbound=esp[0], outbound=esp[1]), first.ends)
-    sa.children[second.sa.id] = second
-    ctx.children[second.sa.id] = (sa, second)
+    child_sa = replace(first.sa, id=next(world.child_ids), inbound=esp[0], outbound=esp[1])
+    second = Child(child_sa, first.origin, dict(first.timers), made=first.made)
+    ctx.enter_child(sa, second)
     return world, host, puppet, second
 
 
@@ -236,7 +240,8 @@ def test_a_dead_peer_is_asked_some_times_and_then_given_up() -> None:
     one.check_all()
     while one.states:
         world.run(0.1)
-    assert len(one.sent) - before == one.settings.liveness_tries
+    # At last a word of farewell, for a peer of which only the answers are lost.
+    assert len(one.sent) - before == one.settings.liveness_tries + 1
     assert world.now - start == pytest.approx(0.5 * 15, abs=0.11)
     assert one.closed == {child: Reason.LIVENESS_FAILED}
     assert one.endpoint.deadline() is None
@@ -244,14 +249,113 @@ def test_a_dead_peer_is_asked_some_times_and_then_given_up() -> None:
 
 def test_a_restarted_peer_says_that_it_knows_nothing_which_proves_nothing() -> None:
     world, one, other = connected()
+    other.crash_secret = None
     other.restart()
     one.check_all()
     world.run(0.2)
     assert is_message(other.sent[-1], INFORMATIONAL, is_response=True)
     assert one.rejected[Reason.UNAUTHENTICATED_NOTIFY] >= 1
     assert one.states == [State.ESTABLISHED]
-    world.run(10.0)
+    # But it is believed sooner than silence alone.
+    world.run(3.5)
     assert not one.states
+
+
+def test_what_comes_in_clear_does_not_shorten_what_nobody_waits_for() -> None:
+    _, host, puppet = established()
+    strange = encode_message(
+        puppet.header(INFORMATIONAL, 0, is_response=True), (NotifyPayload(NotifyType.INVALID_IKE_SPI),)
+    )
+    puppet.send(strange)
+    assert host.states == [State.ESTABLISHED]
+    assert host.rejected == {Reason.UNAUTHENTICATED_NOTIFY: 1}
+
+
+def test_what_comes_in_clear_gives_a_peer_that_has_to_look_something_up_the_time_for_it() -> None:
+    world, one, other = connected()
+    other.answers = lambda question: 8.0 if isinstance(question, JudgePeer) else 0.0
+    one.negotiate(other, pair=HostPair(ip_address("10.1.0.1"), other.address), patience=12.0)
+    world.run(0.5)
+    (row,) = one.endpoint.snapshot()
+    head = Header(row.local_spi, row.remote_spi, ExchangeType.CREATE_CHILD_SA, True, False, 2)
+    strange = encode_message(head, (NotifyPayload(NotifyType.INVALID_IKE_SPI),))
+    one.feed(DatagramReceived(one.socket, other.socket, strange))
+    world.run(12.0)
+    assert not one.closed
+    assert State.ESTABLISHED in one.states
+
+
+# --- a responder wants to know that its answer arrived ---
+
+
+def test_a_responder_asks_once_whether_its_answer_arrived() -> None:
+    world, one, other = connected()
+    world.run(30.0)
+    assert [sum(is_message(sent, INFORMATIONAL, is_response=False) for sent in host.sent) for host in (one, other)] == [
+        0,
+        1,
+    ]
+    assert one.states == other.states == [State.ESTABLISHED]
+
+
+def test_and_does_not_if_the_initiator_is_heard_before() -> None:
+    world = World()
+    one, other = world.pair()
+    one.negotiate(other)
+    world.run(0.5)
+    one.check_all()
+    world.run(30.0)
+    assert not [sent for sent in other.sent if is_message(sent, INFORMATIONAL, is_response=False)]
+
+
+def test_an_initiator_that_is_gone_is_noticed_within_seconds() -> None:
+    """Its IKE_AUTH answer was lost, and so is every word with which it gave up."""
+    world = World()
+    one, other = world.pair()
+    one.crash_secret = None
+    one.restart()
+    auth = ExchangeType.IKE_AUTH
+    world.link.passes = lambda sent: (
+        not is_message(sent, auth, is_response=True) and not is_message(sent, INFORMATIONAL, is_response=False)
+    )
+    one.negotiate(other, patience=1.0)
+    world.run(0.5)
+    assert len(other.kernel) == 1
+    world.run(5.0)
+    assert list(other.closed.values()) == [Reason.LIVENESS_FAILED]
+    assert not other.states
+
+
+def test_an_initiator_that_still_tries_is_given_the_time_to_hear_the_answer() -> None:
+    """It cannot answer anything before it has our IKE_AUTH answer, and once it has, one loss must not be the end."""
+    world = World()
+    one, other = world.pair()
+
+    def passes(sent: SendDatagram) -> bool:
+        at = world.now - 1000.0
+        if is_message(sent, ExchangeType.IKE_AUTH, is_response=True):
+            return at > 1.5
+        return at < 1.5 or at > 2.6 or not is_message(sent, INFORMATIONAL, is_response=False)
+
+    world.link.passes = passes
+    one.negotiate(other)
+    world.run(30.0)
+    assert len(one.kernel) == 1
+    assert_matched(one, other)
+
+
+def test_repetitions_of_a_recording_do_not_keep_a_dead_peer_alive() -> None:
+    world = World()
+    one, other = world.pair()
+    one.negotiate(other)
+    world.run(0.5)
+    recorded = [sent for sent in one.sent if is_message(sent, ExchangeType.IKE_AUTH, is_response=False)]
+    world.link.loss = 1.0
+    for _ in range(300):
+        for sent in recorded:
+            world.deliver(sent)
+        world.run(0.1)
+    assert list(other.closed.values()) == [Reason.LIVENESS_FAILED]
 
 
 def test_the_restarted_peer_comes_back_and_replaces_the_old_child_sa() -> None:
@@ -264,3 +368,53 @@ def test_the_restarted_peer_comes_back_and_replaces_the_old_child_sa() -> None:
     assert one.closed == {old: Reason.REPLACED_BY_PEER}
     assert len(one.kernel) == len(other.kernel) == 1
     assert one.states == other.states == [State.ESTABLISHED]
+
+
+# --- one IKE SA of several ---
+
+
+def with_three_ike_sas() -> tuple[World, Host, Host]:
+    """Three pairs that were begun at once have an IKE SA each."""
+    world = World()
+    one, other = world.pair()
+    for number in range(3):
+        one.negotiate(other, pair=HostPair(one.address, other.address + number))
+    world.run(3.0)
+    assert len(one.states) == 3
+    return world, one, other
+
+
+@pytest.mark.parametrize("shows_tokens", [False, True])
+def test_what_happened_to_one_may_have_happened_to_all(shows_tokens: bool) -> None:
+    world, one, other = with_three_ike_sas()
+    if not shows_tokens:
+        other.crash_secret = None
+    other.restart()
+    one.feed(CheckLiveness(next(iter(one.kernel))))
+    world.run(0.1 if shows_tokens else 12.0)
+    assert not one.states
+    assert set(one.closed.values()) == {Reason.PEER_RESTARTED if shows_tokens else Reason.LIVENESS_FAILED}
+
+
+def test_a_live_peer_dispels_the_doubt() -> None:
+    world, one, other = with_three_ike_sas()
+    sas = list(one.endpoint._ctx.sas.values())
+    doubt_others(one.endpoint._ctx, sas[0], world.now)
+    assert [sa.is_doubted for sa in sas] == [False, True, True]
+    one.drain()
+    world.run(0.1)
+    assert [sa.is_doubted for sa in sas] == [False, False, False]
+    assert other.states == [State.ESTABLISHED] * 3
+
+
+def test_a_negotiation_does_not_try_one_dead_ike_sa_after_the_other() -> None:
+    world, one, other = with_three_ike_sas()
+    other.crash_secret = None
+    other.restart()
+    world.link.passes = lambda sent: (
+        not is_message(sent, INFORMATIONAL, is_response=True)
+        and not is_message(sent, ExchangeType.CREATE_CHILD_SA, is_response=True)
+    )
+    ticket = one.negotiate(other, pair=HostPair(one.address, other.address + 9), patience=3.0)
+    world.run(1.7)
+    assert one.ready[-1].negotiation == ticket

@@ -66,6 +66,25 @@ def test_p256_vector_of_rfc_5903_8_1() -> None:
     assert initiator.shared(responder.public).octets.hex().upper() == secret
 
 
+def test_p384_vector_of_rfc_5903_8_2() -> None:
+    def half(scalar: str) -> KeyExchange:
+        # 56 octets of entropy become the scalar that is one more.
+        return KeyExchange.generate(P384, fixed(f"{int(scalar, 16) - 1:0112x}"))
+
+    initiator = half("099F3C7034D4A2C699884D73A375A67F7624EF7C6B3C0F160647B67414DCE655E35B538041E649EE3FAEF896783AB194")
+    responder = half("41CB0779B4BDB85D47846725FBEC3C9430FAB46CC8DC5060855CC9BDA0AA2942E0308312916B8ED2960E4BD55A7448FC")
+    assert initiator.public.hex().upper() == (
+        "667842D7D180AC2CDE6F74F37551F55755C7645C20EF73E31634FE72B4C55EE6DE3AC808ACB4BDB4C88732AEE95F41AA"
+        "9482ED1FC0EEB9CAFC4984625CCFC23F65032149E0E144ADA024181535A0F38EEB9FCFF3C2C947DAE69B4C634573A81C"
+    )
+    assert responder.public.hex().upper() == (
+        "E558DBEF53EECDE3D3FCCFC1AEA08A89A987475D12FD950D83CFA41732BC509D0D1AC43A0336DEF96FDA41D0774A3571"
+        "DCFBEC7AACF3196472169E838430367F66EEBE3C6E70C416DD5F0C68759DD1FFF83FA40142209DFF5EAAD96DB9E6386C"
+    )
+    secret = "11187331C279962D93D604243FD592CB9D0A926F422E47187521287E7156C5C4D603135569B9E9D09CF5D4A270F59746"
+    assert initiator.shared(responder.public).octets.hex().upper() == secret
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_modp_2048_is_powers_of_two(seed: int) -> None:
     exponent = int.from_bytes(seeded(seed)(32), "big") | 1 << 255

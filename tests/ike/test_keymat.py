@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from oe.ike.keymat import IkeKeys, derive_child, derive_ike, derive_rekeyed_ike, esp_sas
+from oe.ike.keymat import IkeKeys, derive_additional, derive_child, derive_ike, derive_rekeyed_ike, esp_sas
 from oe.ike.registry import PrfId
 from oe.model import EspCipher, EspSa, Secret
 
@@ -45,6 +45,16 @@ def test_keys_of_an_ike_sa(id: PrfId, bits: int) -> None:
     assert lengths == [size, sealing, sealing, size, size]
 
 
+@pytest.mark.parametrize("bits", [128, 256])
+@pytest.mark.parametrize("id", NAMES)
+def test_an_additional_key_exchange_gives_new_keys_of_all(id: PrfId, bits: int) -> None:
+    old = derive_ike(id, bits, SHARED, NONCES, SPIS)
+    new = derive_additional(old, Secret(b"SK(1)"), NONCES, SPIS)
+    seed = prf(id, old.sk_d.octets, b"SK(1)" + b"".join(NONCES))
+    assert in_order(new) == stream(id, seed, b"".join(NONCES) + SPI_OCTETS, len(in_order(old)))
+    assert new.prf is id
+
+
 def test_a_replaced_ike_sa_starts_from_the_old_sk_d_and_the_old_prf() -> None:
     old = derive_ike(PrfId.HMAC_SHA2_256, 128, SHARED, NONCES, SPIS)
     new = derive_rekeyed_ike(old, PrfId.HMAC_SHA2_512, 256, Secret(b"new"), NONCES, SPIS)
@@ -52,6 +62,9 @@ def test_a_replaced_ike_sa_starts_from_the_old_sk_d_and_the_old_prf() -> None:
     expected = stream(PrfId.HMAC_SHA2_512, seed, b"".join(NONCES) + SPI_OCTETS, len(in_order(new)))
     assert in_order(new) == expected
     assert new.prf is PrfId.HMAC_SHA2_512
+    hybrid = derive_rekeyed_ike(old, PrfId.HMAC_SHA2_512, 256, Secret(b"new"), NONCES, SPIS, Secret(b"SK(1)"))
+    seed = prf(PrfId.HMAC_SHA2_256, old.sk_d.octets, b"new" + b"".join(NONCES) + b"SK(1)")
+    assert in_order(hybrid) == stream(PrfId.HMAC_SHA2_512, seed, b"".join(NONCES) + SPI_OCTETS, len(in_order(new)))
 
 
 @pytest.mark.parametrize("shared", [None, Secret(b"new")])

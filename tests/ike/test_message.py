@@ -39,7 +39,7 @@ from oe.ike.payloads import (
 )
 from oe.ike.proposals import offer_esp, offer_ike
 from oe.ike.registry import AuthMethod, ExchangeType, KeyExchangeId, NotifyType, PayloadType, ProtocolId, TransformType
-from oe.model import Identity, Secret
+from oe.model import ID_NULL, Identity, Secret
 from tests.ike.strategies import chains, headers
 
 KEY = Secret(bytes(range(36)))
@@ -295,6 +295,25 @@ def test_scapy_reads_our_authentication_payloads() -> None:
     assert (delete.proto, delete.SPIsize, delete.SPInum) == (3, 4, 2)
 
 
+def test_scapy_reads_our_hybrid_offer_and_share() -> None:
+    chain = (offer_ike(additional=(KeyExchangeId.ML_KEM_768,)), KePayload(KeyExchangeId.ML_KEM_768, bytes(1184)))
+    _, sa, ke = scapy_layers(encode_message(HEADER, chain))
+    hybrid, plain = sa.prop, sa.prop.payload
+    assert [(p.proposal, p.proto, p.trans_nb) for p in (hybrid, plain)] == [(1, 1, 11), (2, 1, 10)]
+    last = hybrid.trans
+    while last.payload:
+        last = last.payload
+    assert (last.transform_type, last.transform_id) == (6, 36)
+    assert (ke.group, len(ke.ke)) == (36, 1184)
+
+
+def test_scapy_reads_an_anonymous_identity() -> None:
+    chain = (IdPayload.of(PayloadType.ID_R, ID_NULL), AuthPayload(AuthMethod.NULL, bytes(64)))
+    _, identity, auth = scapy_layers(encode_message(HEADER, chain))
+    assert (identity.IDtype, identity.length) == (13, 8)
+    assert (auth.auth_type, auth.load) == (13, bytes(64))
+
+
 def test_we_read_what_scapy_writes() -> None:
     ikev2 = pytest.importorskip("scapy.contrib.ikev2")
     transforms = ikev2.IKEv2_Transform(transform_type=1, transform_id=20, length=12, key_length=256)
@@ -315,3 +334,24 @@ def test_we_read_what_scapy_writes() -> None:
         NoncePayload(bytes(32)),
         NotifyPayload(NotifyType.COOKIE, b"cookie"),
     )
+
+
+def test_we_read_the_authentication_that_scapy_writes() -> None:
+    ikev2 = pytest.importorskip("scapy.contrib.ikev2")
+    octets = bytes(
+        ikev2.IKEv2(init_SPI=b"initiatr", resp_SPI=b"respondr", exch_type=43, flags="Initiator", id=1)
+        / ikev2.IKEv2_KE(group=36, ke=bytes(1184))
+        / ikev2.IKEv2_IDi(IDtype=2, ID=b"Gate.Example")
+        / ikev2.IKEv2_IDr(IDtype=13, ID=b"")
+        / ikev2.IKEv2_AUTH(auth_type=13, load=b"prf")
+        / ikev2.IKEv2_Notify(type=16438)
+    )
+    message = decode_message(octets)
+    assert (message.header.exchange, message.header.message_id) == (ExchangeType.IKE_INTERMEDIATE, 1)
+    share, initiator, responder, auth, notify = message.payloads
+    assert share == KePayload(KeyExchangeId.ML_KEM_768, bytes(1184))
+    assert isinstance(initiator, IdPayload)
+    assert isinstance(responder, IdPayload)
+    assert (str(initiator), responder.identity) == ("@gate.example", ID_NULL)
+    assert auth == AuthPayload(AuthMethod.NULL, b"prf")
+    assert notify == NotifyPayload(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED)

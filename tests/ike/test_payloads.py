@@ -121,6 +121,64 @@ def test_an_id_is_made_of_an_identity() -> None:
     assert IdPayload.of(PayloadType.ID_R, null) == IdPayload(PayloadType.ID_R, b"\x0d\0\0\0")
 
 
+@pytest.mark.parametrize(
+    ("octets", "text"),
+    [
+        (b"\1\0\0\0" + bytes((192, 0, 2, 1)), "192.0.2.1"),
+        (b"\5\0\0\0" + bytes.fromhex("20010db8") + bytes(11) + b"\1", "2001:db8::1"),
+        (b"\2\0\0\0gate.example", "@gate.example"),
+        (b"\2\0\0\0Gate.EXAMPLE.", "@gate.example"),
+        (b"\2\0\0\0_ike.a-1.example", "@_ike.a-1.example"),
+        (b"\2\0\0\0" + b".".join([b"a" * 63] * 3) + b"." + b"b" * 61, None),
+        (b"\x0d\0\0\0", "NULL:"),
+    ],
+)
+def test_names_that_we_understand(octets: bytes, text: str | None) -> None:
+    identity = IdPayload(PayloadType.ID_I, octets).identity
+    assert identity is not None
+    assert text is None or str(identity) == text
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\1\0\0\0" + bytes(3),
+        b"\1\0\0\0" + bytes(5),
+        b"\1\0\0\0",
+        b"\5\0\0\0" + bytes(4),
+        b"\5\0\0\0" + bytes(17),
+        b"\2\0\0\0",
+        b"\2\0\0\0.",
+        b"\2\0\0\0..",
+        b"\2\0\0\0a..b",
+        b"\2\0\0\0.a",
+        b"\2\0\0\0a.example\0",
+        b"\2\0\0\0a.example\r\n",
+        b"\2\0\0\0a.example\n",
+        b"\2\0\0\0\x1b[2Jexample",
+        b"\2\0\0\0a example",
+        b"\2\0\0\0\xc3\xa9.example",
+        b"\2\0\0\0*.example",
+        b"\2\0\0\0" + b"a" * 64,
+        b"\2\0\0\0" + b"a." * 128,
+        b"\x0d\0\0\0a",
+        b"\3\0\0\0root@example",
+    ],
+)
+def test_names_that_are_none(octets: bytes) -> None:
+    payload = IdPayload(PayloadType.ID_I, octets)
+    assert payload.identity is None
+    assert str(payload).isprintable()
+
+
+@given(st.binary(min_size=4, max_size=300))
+def test_any_name_is_printable_and_the_same_when_said_again(octets: bytes) -> None:
+    payload = IdPayload(PayloadType.ID_I, octets)
+    assert str(payload).isprintable()
+    if payload.identity is not None:
+        assert IdPayload.of(PayloadType.ID_I, payload.identity).identity == payload.identity
+
+
 def test_finding() -> None:
     initiator, responder = (TsPayload(type, ()) for type in (PayloadType.TS_I, PayloadType.TS_R))
     cookie, refused = NotifyPayload(NotifyType.COOKIE, b"c"), NotifyPayload(NotifyType.TS_UNACCEPTABLE)

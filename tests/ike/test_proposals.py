@@ -1,5 +1,7 @@
 """Offers, choices, answers; the peers' proposals have the shape that Libreswan and strongSwan give them."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,6 +95,22 @@ def test_the_group_of_the_public_value_wins(group: KeyExchangeId) -> None:
     chosen = choose_ike(LIBRESWAN_IKE, group)
     assert chosen is not None
     assert chosen.group == group
+
+
+@pytest.mark.parametrize("kept", [PrfId.HMAC_SHA2_256, PrfId.HMAC_SHA2_384, PrfId.HMAC_SHA2_512])
+def test_a_rekey_keeps_the_prf(kept: PrfId) -> None:
+    """Which PRF expands SKEYSEED when it changes is understood in two ways out there."""
+    chosen = choose_ike(offer_ike(), X25519, kept=kept)
+    assert chosen is not None
+    assert chosen.prf is kept
+    prfs = [one.id for one in offer_ike(kept=kept).proposals[0].transforms if one.kind is TransformType.PRF]
+    assert prfs == [kept]
+
+
+def test_a_prf_that_is_not_offered_again_cannot_be_kept() -> None:
+    chosen = choose_ike(offer_ike(kept=PrfId.HMAC_SHA2_256), X25519, kept=PrfId.HMAC_SHA2_512)
+    assert chosen is not None
+    assert chosen.prf is PrfId.HMAC_SHA2_256
 
 
 @pytest.mark.parametrize("group", [KeyExchangeId.MODP_8192, KeyExchangeId(999), None])
@@ -272,3 +290,92 @@ def test_what_is_chosen_was_offered(transforms: tuple[Transform, ...], group: Ke
             assert set(chosen.transforms) <= set(transforms)
             assert {t.kind for t in chosen.transforms} == {t.kind for t in transforms}
             assert all(t.id == EncryptionId.AES_GCM_16 for t in chosen.transforms if t.kind == TransformType.ENCRYPTION)
+
+
+# --- additional key exchange (RFC 9370) --------------------------------------------------------------------------
+
+ML_KEM_768, ML_KEM_1024 = KeyExchangeId.ML_KEM_768, KeyExchangeId.ML_KEM_1024
+BOTH = (ML_KEM_768, ML_KEM_1024)
+
+
+def additional(*methods: int, position: int = 1) -> tuple[Transform, ...]:
+    kind = TransformType(TransformType.ADDITIONAL_KEY_EXCHANGE_1 + position - 1)
+    return tuple(Transform(kind, method) for method in methods)
+
+
+def suite(number: int, *more: Transform) -> Proposal:
+    return Proposal(number, ProtocolId.IKE, b"", (GCM_256, PRF_512, *groups(X25519), *more))
+
+
+def test_both_kinds_are_offered_the_hybrid_one_first() -> None:
+    hybrid, plain = offer_ike(additional=BOTH).proposals
+    assert (hybrid.number, plain.number) == (1, 2)
+    assert hybrid.transforms == (*plain.transforms, *additional(*BOTH))
+    assert plain == replace(offer_ike().proposals[0], number=2)
+
+
+@pytest.mark.parametrize("able", [(), (ML_KEM_768,), (ML_KEM_1024,), BOTH])
+@pytest.mark.parametrize("offered", [(), (ML_KEM_768,), (ML_KEM_1024,), BOTH])
+def test_two_ends_agree_on_what_both_can_do(
+    offered: tuple[KeyExchangeId, ...], able: tuple[KeyExchangeId, ...]
+) -> None:
+    offer = offer_ike(additional=offered)
+    chosen = choose_ike(over_the_wire(offer), X25519, able)
+    assert chosen is not None
+    assert chosen.additional == next((method for method in able if method in offered), None)
+    accepted = accept_ike(offer, over_the_wire(chosen.answer()))
+    assert accepted is not None
+    assert (accepted.additional, accepted.group) == (chosen.additional, X25519)
+
+
+def test_hybrid_is_preferred_wherever_it_stands() -> None:
+    offered = SaPayload((suite(1), suite(2, *additional(ML_KEM_768))))
+    chosen = choose_ike(offered, X25519, BOTH)
+    assert chosen is not None
+    assert (chosen.number, chosen.additional) == (2, ML_KEM_768)
+
+
+@pytest.mark.parametrize(
+    ("more", "number"),
+    [
+        (additional(ML_KEM_768, 0), 1),
+        (additional(35, 0), 1),
+        ((*additional(ML_KEM_768), *additional(ML_KEM_1024, 0, position=2)), 1),
+        ((*additional(ML_KEM_768), *additional(ML_KEM_1024, position=2)), 2),
+        (additional(ML_KEM_768, position=3), 2),
+        (additional(35), 2),
+        (additional(X25519), 2),
+    ],
+)
+def test_only_the_first_position_is_used(more: tuple[Transform, ...], number: int) -> None:
+    # A proposal that insists on what we do not do gives way to the next one.
+    chosen = choose_ike(SaPayload((suite(1, *more), suite(2))), X25519, BOTH)
+    assert chosen is not None
+    assert chosen.number == number
+
+
+def test_refusals_name_the_additional_key_exchange() -> None:
+    offered = SaPayload((suite(1, *additional(ML_KEM_768)),))
+    assert choose_ike(offered, X25519) is None
+    assert refusals(offered) == ("proposal 1: ADDITIONAL_KEY_EXCHANGE_1: ML_KEM_768 not accepted",)
+    assert refusals(offered, additional=BOTH) == ()
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        suite(1),
+        suite(1, *additional(*BOTH)),
+        suite(1, *additional(0)),
+        suite(1, *additional(35)),
+        suite(1, *additional(ML_KEM_768, position=2)),
+        suite(2, *additional(ML_KEM_768)),
+    ],
+)
+def test_an_answer_takes_one_method_of_the_hybrid_proposal(answered: Proposal) -> None:
+    assert accept_ike(offer_ike(additional=BOTH), SaPayload((answered,))) is None
+
+
+def test_without_a_method_groups_only_are_offered() -> None:
+    (proposal,) = offer_ike(spi=b"12345678").proposals
+    assert all(transform.kind < TransformType.ADDITIONAL_KEY_EXCHANGE_1 for transform in proposal.transforms)

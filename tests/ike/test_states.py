@@ -7,7 +7,7 @@ import pytest
 
 from oe.ike.exchanges import RESPONDERS
 from oe.ike.sa import IkeSa, IllegalStepError, Role
-from oe.ike.states import HEARD, STEPS, State, Step
+from oe.ike.states import CHILD_STEPS, HEARD, STEPS, ChildState, State, Step
 from oe.model import SocketAddress
 
 END = SocketAddress(ip_address("192.0.2.1"), 500)
@@ -39,6 +39,22 @@ def test_every_state_can_be_reached() -> None:
     while more := {after for (before, _), (after, _) in STEPS.items() if before in reached} - reached:
         reached |= more
     assert reached == set(State)
+
+
+def test_every_state_of_a_child_sa_can_be_reached() -> None:
+    reached = {ChildState.UP}
+    while more := {after for (before, _), (after, _) in CHILD_STEPS.items() if before in reached} - reached:
+        reached |= more
+    assert reached == set(ChildState)
+
+
+def test_what_closes_stays_closed() -> None:
+    assert not [state for state, _ in CHILD_STEPS if state is ChildState.CLOSING]
+
+
+def test_every_step_of_a_child_sa_tells_its_story_once() -> None:
+    stories = [story for _, story in CHILD_STEPS.values()]
+    assert len(set(stories)) == len(stories)
 
 
 def test_only_an_authenticated_peer_gets_to_established() -> None:

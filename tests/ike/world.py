@@ -7,7 +7,7 @@ and the kernel. What the kernel holds is checked whenever it changes.
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from ipaddress import ip_address
 from itertools import count
@@ -20,24 +20,28 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from oe.ike.endpoint import Endpoint
 from oe.ike.message import decode_header
 from oe.ike.registry import ExchangeType
+from oe.ike.sa import Timer
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
 from oe.messages import (
     CheckLiveness,
     ChildClosed,
     ChildInstalled,
+    ChildMoved,
     ChildReady,
     CloseChild,
     DatagramReceived,
     IkeInput,
     IkeOutput,
     JudgePeer,
+    KeepMapping,
     Negotiate,
     NegotiationEnded,
     Note,
     OctetsSigned,
     PeerJudged,
     Rejected,
+    RekeyChild,
     ReserveSpi,
     SendDatagram,
     SignOctets,
@@ -52,11 +56,12 @@ from oe.model import (
     KeyAlgorithm,
     PublicKey,
     Reason,
+    Secret,
     SignatureScheme,
     SocketAddress,
 )
 
-KeyKind = Literal["rsa", "ecdsa", "ed25519"]
+KeyKind = Literal["rsa", "ecdsa", "ecdsa-p384", "ed25519"]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 _HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 
@@ -66,7 +71,9 @@ def private_key(kind: KeyKind, number: int) -> PrivateKey:
     """One of a few keys, made once a run."""
     if kind == "rsa":
         return rsa.generate_private_key(65537, 2048)
-    return ec.generate_private_key(ec.SECP256R1()) if kind == "ecdsa" else ed25519.Ed25519PrivateKey.generate()
+    if kind == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    return ec.generate_private_key(ec.SECP256R1() if kind == "ecdsa" else ec.SECP384R1())
 
 
 def public_key(private: PrivateKey) -> PublicKey:
@@ -75,8 +82,8 @@ def public_key(private: PrivateKey) -> PublicKey:
         modulus = numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big")
         return PublicKey(KeyAlgorithm.RSA, b"\x03\x01\x00\x01" + modulus)
     if isinstance(private, ec.EllipticCurvePrivateKey):
-        point = private.public_key().public_numbers()
-        return PublicKey(KeyAlgorithm.ECDSA, point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big"))
+        point, size = private.public_key().public_numbers(), private.key_size // 8
+        return PublicKey(KeyAlgorithm.ECDSA, point.x.to_bytes(size, "big") + point.y.to_bytes(size, "big"))
     return PublicKey(KeyAlgorithm.EDDSA, private.public_key().public_bytes_raw())
 
 
@@ -109,6 +116,8 @@ class Link:
     duplicates: float = 0.0
     passes: Callable[[SendDatagram], bool] = field(default=lambda _: True)
     """A test's own choice of what gets through."""
+    middlebox: Callable[[SendDatagram], SendDatagram | None] = field(default=lambda datagram: datagram)
+    """What becomes of a datagram on its way."""
 
     def arrivals(self, datagram: SendDatagram, now: float) -> list[float]:
         """When copies of it arrive; none if it is lost."""
@@ -137,14 +146,19 @@ class Host:
         self.rejected: Counter[Reason] = Counter()
         self.details: list[str] = []
         self.notes: list[Note] = []
+        self.kept: list[float] = []
+        """When a NAT's mapping was to be kept alive."""
         self.judged: list[JudgePeer] = []
         self.ready: list[ChildReady] = []
         self.ended: dict[int, NegotiationEnded] = {}
         self.closed: dict[int, Reason] = {}
+        self.given_up: set[int] = set()
+        """Child SAs that a test closed."""
         self.judge: Callable[[JudgePeer], PeerJudged] = world.judge
         self.installs: Callable[[ChildReady], Reason | None] = lambda _: None
         self.answers: Callable[[IkeOutput], float | None] = lambda _: 0.0
         """Delay of the surroundings' answer; None: it never comes."""
+        self.crash_secret: Secret | None = Secret(self.address.packed.rjust(32, b"s"))
         self.restart()
 
     def restart(self) -> None:
@@ -153,7 +167,13 @@ class Host:
         self.kernel.clear()
         self.tickets: Iterator[int] = count(1)
         self.endpoint = Endpoint(
-            self.settings, (self.key,), seed.randbytes, self.world.admits(self), self.tickets, self.world.child_ids
+            self.settings,
+            (self.key,),
+            seed.randbytes,
+            self.world.admits(self),
+            self.tickets,
+            self.world.child_ids,
+            self.crash_secret,
         )
 
     # --- what tests say ---
@@ -192,8 +212,23 @@ class Host:
         for child in tuple(self.kernel):
             self.feed(CheckLiveness(child))
 
+    def rekey(self, *children: int) -> None:
+        """Ask for successors of these Child SAs, or of all."""
+        for child in children or tuple(self.kernel):
+            self.feed(RekeyChild(child))
+
+    def rekey_ike(self) -> None:
+        """Let the time come at which the IKE SAs are rekeyed."""
+        for sa in tuple(self.endpoint._ctx.sas.values()):
+            if sa.state is State.ESTABLISHED:
+                sa.timers[Timer.REKEY] = self.world.now
+                self.endpoint._arm(sa)
+        self.endpoint.expire(self.world.now)
+        self.drain()
+
     def close(self, child: int) -> None:
         self.forget(child)
+        self.given_up.add(child)
         self.feed(CloseChild(child, Reason.OPERATOR_FLUSH))
 
     @property
@@ -223,6 +258,11 @@ class Host:
             case ChildReady():
                 self.ready.append(output)
                 self.answer(output, None)
+            case ChildMoved():
+                if (held := self.kernel.get(output.child)) is not None:
+                    held.child = replace(held.child, remote=output.remote, encapsulation=output.encapsulation)
+            case KeepMapping():
+                self.kept.append(self.world.now)
             case NegotiationEnded():
                 assert output.ticket not in self.ended
                 self.ended[output.ticket] = output
@@ -245,7 +285,7 @@ class Host:
     def install(self, ready: IkeOutput) -> ChildInstalled:
         assert isinstance(ready, ChildReady)
         reason = self.installs(ready)
-        if reason is None and ready.child.id not in self.closed:
+        if reason is None and ready.child.id not in {*self.closed, *self.given_up}:
             held = self.kernel.setdefault(ready.child.id, KernelChild(ready.child))
             if ready.directions is Directions.OUTBOUND:
                 assert held.inbound
@@ -271,8 +311,10 @@ def is_message(datagram: SendDatagram, exchange: ExchangeType, *, is_response: b
 class World:
     """Virtual time, a link, and hosts on it."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, hybrid: bool = False) -> None:
+        """`hybrid`: engines do the additional key exchange of the product's settings. Its octets do not replay."""
         self.seed = seed
+        self.hybrid = hybrid
         self.now = 1000.0
         self.serial = count()
         self.child_ids = count(1)
@@ -287,7 +329,8 @@ class World:
         self, address: str, kind: KeyKind = "ed25519", number: int | None = None, settings: IkeSettings | None = None
     ) -> Host:
         number = len(self.hosts) if number is None else number
-        host = Host(self, address, kind, number, settings or IkeSettings())
+        settings = replace(settings or IkeSettings(), additional_key_exchange=self.hybrid)
+        host = Host(self, address, kind, number, settings)
         self.hosts[host.address] = host
         return host
 
@@ -313,9 +356,10 @@ class World:
         for at in self.link.arrivals(datagram, self.now):
             self.later(at - self.now, lambda: self.deliver(datagram))
 
-    def deliver(self, datagram: SendDatagram) -> None:
-        receiver = self.hosts.get(datagram.remote.address)
-        if receiver is not None:
+    def deliver(self, sent: SendDatagram) -> None:
+        datagram = self.link.middlebox(sent)
+        receiver = self.hosts.get(datagram.remote.address) if datagram is not None else None
+        if datagram is not None and receiver is not None:
             receiver.feed(DatagramReceived(datagram.remote, datagram.local, datagram.data))
 
     def run(self, seconds: float, steps: int = 20000) -> None:

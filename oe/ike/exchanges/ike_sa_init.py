@@ -1,22 +1,23 @@
 """IKE_SA_INIT: proposals, key shares, nonces; nothing in it is authenticated (RFC 7296 1.2, 2.6, 2.7).
 
-    HDR(SPIi, 0), [N(COOKIE),] SAi1, KEi, Ni, N(NAT...), N(HASHES)  ──▶
-                          ◀──  HDR(SPIi, SPIr), SAr1, KEr, Nr, N(NAT...), N(HASHES)
+    HDR(SPIi, 0), [N(COOKIE),] SAi1, KEi, Ni, N(NAT...), N(HASHES), N(INTERMEDIATE...)  ──▶
+                          ◀──  HDR(SPIi, SPIr), SAr1, KEr, Nr, N(NAT...), N(HASHES), N(INTERMEDIATE...)
                      or   ◀──  HDR(SPIi, 0), N(COOKIE | INVALID_KE_PAYLOAD | an error)
 
 Anybody who sees the request can forge the answer. A refusal is therefore counted and remembered as an explanation, but
 we go on waiting for a better answer until the negotiation's deadline (RFC 7296 2.21.1).
 """
 
-from hashlib import sha1
-
+from oe.errors import ParseError
 from oe.ike.auth import offer_hashes, read_hashes
 from oe.ike.channel import header, send
 from oe.ike.context import Context
 from oe.ike.exchanges.ike_auth import start_auth
+from oe.ike.exchanges.ike_intermediate import start_intermediate
 from oe.ike.kex import KeyExchange
 from oe.ike.keymat import derive_ike
 from oe.ike.message import Header, Message, encode_message
+from oe.ike.nat import Nat, announce
 from oe.ike.payloads import (
     KePayload,
     NoncePayload,
@@ -27,12 +28,22 @@ from oe.ike.payloads import (
     find_error,
     find_notify,
 )
-from oe.ike.proposals import IKE_GROUPS, accept_ike, choose_ike, invalid_ke, offer_ike, refusals, requested_group
+from oe.ike.proposals import (
+    IKE_ADDITIONAL,
+    IKE_GROUPS,
+    accept_ike,
+    choose_ike,
+    invalid_ke,
+    offer_ike,
+    refusals,
+    requested_group,
+)
+from oe.ike.reach import float_ports, look_for_nat
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType
 from oe.ike.sa import Agreement, Beginning, IkeSa, Role, Timer
 from oe.ike.states import State, Step
 from oe.messages import DatagramReceived, Negotiate, SendDatagram
-from oe.model import Reason, SocketAddress
+from oe.model import Reason
 
 NONCE_OCTETS = 32
 """RFC 7296 2.10: at least 16, and half the key size of the PRF."""
@@ -41,20 +52,35 @@ MAX_RETRIES = 4
 _INIT = ExchangeType.IKE_SA_INIT
 
 
-def _nat_detection(notify: NotifyType, spis: tuple[int, int], end: SocketAddress) -> NotifyPayload:
-    """SHA-1 over both SPIs and the address and port of one end (RFC 7296 2.23)."""
-    octets = b"".join(spi.to_bytes(8, "big") for spi in spis) + end.address.packed + end.port.to_bytes(2, "big")
-    return NotifyPayload(notify, sha1(octets, usedforsecurity=False).digest())
-
-
-def _common_notifies(sa: IkeSa) -> tuple[Payload, ...]:
-    """What both halves of the exchange end with."""
+def _common_notifies(sa: IkeSa, additional: tuple[KeyExchangeId, ...]) -> tuple[Payload, ...]:
+    """What both halves of the exchange end with. `additional`: key exchanges that may follow."""
     spis = (sa.local_spi, sa.remote_spi) if sa.role is Role.INITIATOR else (sa.remote_spi, sa.local_spi)
+    fragments = sa.role is Role.INITIATOR or sa.fragmentation.room is not None
     return (
-        _nat_detection(NotifyType.NAT_DETECTION_SOURCE_IP, spis, sa.local),
-        _nat_detection(NotifyType.NAT_DETECTION_DESTINATION_IP, spis, sa.remote),
+        *announce(spis, sa.local, sa.remote),
         offer_hashes(),
+        *((NotifyPayload(NotifyType.CHILDLESS_IKEV2_SUPPORTED),) if sa.role is Role.RESPONDER else ()),
+        *((NotifyPayload(NotifyType.FRAGMENTATION_SUPPORTED),) if fragments else ()),
+        *((NotifyPayload(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED),) if additional else ()),
     )
+
+
+def _read_path(ctx: Context, sa: IkeSa, message: Message) -> None:
+    """What the peer's half says of the way between us: NATs, and whether messages may come in fragments."""
+    look_for_nat(sa, message.payloads, (message.header.initiator_spi, message.header.responder_spi))
+    if find_notify(message.payloads, NotifyType.FRAGMENTATION_SUPPORTED) is not None:
+        sa.fragmentation.agree(marked=sa.nat is not Nat.NOBODY or sa.local.port == ctx.settings.nat_port)
+
+
+def _own_additional(ctx: Context) -> tuple[KeyExchangeId, ...]:
+    """Methods of an additional key exchange that we would do."""
+    return IKE_ADDITIONAL if ctx.settings.additional_key_exchange else ()
+
+
+def _additional(ctx: Context, payloads: tuple[Payload, ...]) -> tuple[KeyExchangeId, ...]:
+    """Those that we may agree on with the sender of these payloads (RFC 9370 2.2.1)."""
+    is_known = find_notify(payloads, NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is not None
+    return _own_additional(ctx) if is_known else ()
 
 
 # --- initiator -------------------------------------------------------------------------------------------------
@@ -65,7 +91,7 @@ def begin(ctx: Context, negotiate: Negotiate, now: float) -> IkeSa:
     sa = IkeSa(Role.INITIATOR, State.STARTED, ctx.new_spi(), negotiate.local, negotiate.remote, now)
     sa.negotiation = negotiate
     sa.peer_identity = negotiate.peer_identity
-    sa.beginning = Beginning(ctx.entropy(NONCE_OCTETS), offer_ike())
+    sa.beginning = Beginning(ctx.entropy(NONCE_OCTETS), offer_ike(additional=_own_additional(ctx)))
     sa.timers[Timer.SETUP] = negotiate.deadline
     ctx.enter(sa)
     return sa
@@ -76,7 +102,7 @@ def send_request(ctx: Context, sa: IkeSa, now: float) -> None:
     if sa.beginning is None:
         raise RuntimeError("IKE_SA_INIT is over")
     octets = _request(ctx, sa, sa.beginning, IKE_GROUPS[0])
-    sa.requests.start(octets, now, ctx.settings.retransmit_interval, sa.timers[Timer.SETUP])
+    sa.requests.start((octets,), now, ctx.settings.retransmit_interval, sa.timers[Timer.SETUP])
     send(ctx, sa, octets)
 
 
@@ -89,7 +115,7 @@ def _request(ctx: Context, sa: IkeSa, beginning: Beginning, group: KeyExchangeId
         beginning.offer,
         KePayload(group, key.public),
         NoncePayload(beginning.nonce),
-        *_common_notifies(sa),
+        *_common_notifies(sa, _own_additional(ctx)),
     )
     octets = encode_message(header(sa, _INIT, 0, is_response=False), payloads)
     beginning.sent.pop(group, None)  # The last entry is the form that was sent last.
@@ -129,7 +155,7 @@ def _ask_again(ctx: Context, sa: IkeSa, beginning: Beginning, group: KeyExchange
         return
     beginning.retries += 1
     octets = _request(ctx, sa, beginning, group)
-    sa.requests.replace(octets, now, ctx.settings.retransmit_interval)
+    sa.requests.replace((octets,), now, ctx.settings.retransmit_interval)
     send(ctx, sa, octets)
 
 
@@ -145,6 +171,8 @@ def _agree(ctx: Context, sa: IkeSa, beginning: Beginning, message: Message, now:
         ctx.reject(Reason.INVALID_SYNTAX, sa.remote.address, "IKE_SA_INIT response without SA, KE or nonce")
         return
     chosen = accept_ike(beginning.offer, answered)
+    if chosen is not None and chosen.additional is not None and not _additional(ctx, message.payloads):
+        chosen = None
     if chosen is None or key.group != chosen.group or key.group not in beginning.sent:
         _remember(ctx, sa, beginning, Reason.NO_PROPOSAL_CHOSEN, "the peer chose what was not offered")
         return
@@ -154,9 +182,15 @@ def _agree(ctx: Context, sa: IkeSa, beginning: Beginning, message: Message, now:
     keys = derive_ike(chosen.prf, chosen.encryption_bits, ours.shared(key.data), nonces, spis)
     hashes = read_hashes(find_notify(message.payloads, NotifyType.SIGNATURE_HASH_ALGORITHMS))
     sa.remote_spi = message.header.responder_spi
-    sa.secure(keys, Agreement(nonces, (request, message.octets), hashes))
+    sa.secure(keys, Agreement(nonces, (request, message.octets), hashes, chosen.additional))
+    _read_path(ctx, sa, message)
+    float_ports(ctx, sa)
     sa.beginning = None
     sa.requests.finish()
+    if chosen.additional is not None:
+        sa.advance(Step.MORE_KEYS_AGREED)
+        start_intermediate(ctx, sa, now)
+        return
     sa.advance(Step.KEYS_AGREED)
     start_auth(ctx, sa, now)
 
@@ -179,33 +213,44 @@ def answer_begin(ctx: Context, datagram: DatagramReceived, message: Message, now
         return None
     if not _may_begin(ctx, datagram, message, nonce, now):
         return None
-    chosen = choose_ike(offered, key.group)
+    additional = _additional(ctx, message.payloads)
+    chosen = choose_ike(offered, key.group, additional)
     if chosen is None:
-        ctx.reject(Reason.NO_PROPOSAL_CHOSEN, remote.address, "; ".join(refusals(offered)))
+        why = refusals(offered, additional=additional)
+        ctx.reject(Reason.NO_PROPOSAL_CHOSEN, remote.address, "; ".join(why))
         _answer_stateless(ctx, datagram, spi, NotifyPayload(NotifyType.NO_PROPOSAL_CHOSEN))
         return None
     if chosen.group != key.group:
         _answer_stateless(ctx, datagram, spi, invalid_ke(chosen.group))
         return None
     ours = KeyExchange.generate(chosen.group, ctx.entropy)
-    shared = ours.shared(key.data)
+    try:
+        shared = ours.shared(key.data)
+    except ParseError:
+        ctx.admission.spent(remote.address, now)
+        raise
     sa = IkeSa(Role.RESPONDER, State.HALF_OPEN, ctx.new_spi(), local, remote, now, remote_spi=spi)
+    _read_path(ctx, sa, message)
     nonces = (nonce.data, ctx.entropy(NONCE_OCTETS))
-    answer = (chosen.answer(), KePayload(ours.group, ours.public), NoncePayload(nonces[1]), *_common_notifies(sa))
+    share, notifies = KePayload(ours.group, ours.public), _common_notifies(sa, additional)
+    answer = (chosen.answer(), share, NoncePayload(nonces[1]), *notifies)
     octets = encode_message(header(sa, _INIT, 0, is_response=True), answer)
     hashes = read_hashes(find_notify(message.payloads, NotifyType.SIGNATURE_HASH_ALGORITHMS))
     keys = derive_ike(chosen.prf, chosen.encryption_bits, shared, nonces, (spi, sa.local_spi))
-    sa.secure(keys, Agreement(nonces, (message.octets, octets), hashes))
-    sa.responses.finish(octets)
-    sa.timers[Timer.SETUP] = now + ctx.settings.half_open_lifetime
+    sa.secure(keys, Agreement(nonces, (message.octets, octets), hashes, chosen.additional))
+    sa.responses.finish((octets,))
+    sa.timers[Timer.SETUP] = now + ctx.admission.patience
     ctx.enter(sa)
+    if chosen.additional is not None:
+        sa.advance(Step.MORE_KEYS_AGREED)
     send(ctx, sa, octets)
     return sa
 
 
 def _answer_again(ctx: Context, sa: IkeSa, message: Message) -> None:
     """A second IKE_SA_INIT request of a known initiator: the same octets get the same answer, nothing else does."""
-    if sa.state is State.HALF_OPEN and sa.agreement is not None and sa.agreement.messages[0] == message.octets:
+    is_begun = sa.state in (State.HALF_OPEN, State.INTERMEDIATE)
+    if is_begun and sa.agreement is not None and sa.agreement.messages[0] == message.octets:
         send(ctx, sa, sa.agreement.messages[1])
     else:
         ctx.reject(Reason.UNEXPECTED_MESSAGE, sa.remote.address, f"IKE_SA_INIT request again in state {sa.state}")
@@ -217,18 +262,15 @@ def _may_begin(ctx: Context, datagram: DatagramReceived, message: Message, nonce
     if ctx.stopping:
         ctx.reject(Reason.STOPPING, remote.address)
         return False
-    if ctx.half_open.total >= ctx.settings.cookie_threshold:
-        given = find_notify(message.payloads, NotifyType.COOKIE)
-        if given is None or not ctx.cookies.is_good(given.data, remote, spi, nonce.data, now):
-            if given is not None:
-                ctx.reject(Reason.INVALID_COOKIE, remote.address)
-            cookie = ctx.cookies.make(remote, spi, nonce.data, now)
-            _answer_stateless(ctx, datagram, spi, NotifyPayload(NotifyType.COOKIE, cookie))
-            return False
-    if not ctx.half_open.has_room(remote.address):
-        ctx.reject(Reason.TOO_MANY_HALF_OPEN, remote.address)
-        return False
-    return True
+    given = find_notify(message.payloads, NotifyType.COOKIE)
+    reason = ctx.admission.judge(remote, spi, nonce.data, None if given is None else given.data, now)
+    if reason is None:
+        return True
+    ctx.reject(reason, remote.address)
+    if reason in (Reason.COOKIE_DEMANDED, Reason.INVALID_COOKIE):
+        cookie = ctx.admission.cookies.make(remote, spi, nonce.data, now)
+        _answer_stateless(ctx, datagram, spi, NotifyPayload(NotifyType.COOKIE, cookie))
+    return False
 
 
 def _answer_stateless(ctx: Context, datagram: DatagramReceived, spi: int, notify: NotifyPayload) -> None:
