@@ -8,7 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from oe.gateway.context import OwnSide
-from oe.model import Address, Delegation, Grade, KeyAnswer, LookupOutcome, PublicKey, Reason, RecordKind
+from oe.model import (
+    ID_NULL,
+    Address,
+    Delegation,
+    Grade,
+    Identity,
+    KeyAnswer,
+    LookupOutcome,
+    PublicKey,
+    Reason,
+    RecordKind,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +29,22 @@ class Candidate:
     gateway: Address
     keys: tuple[PublicKey, ...]
     grade: Grade
-    source: RecordKind
+    source: RecordKind | None
+    """None: no record names it; it may be anonymous."""
+    takes_nobody: bool = False
+    """We have no identity for it either, whatever is published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Our own side of a negotiation: the address that IKE runs from, which is also our identity."""
+    """Our own side of a negotiation: the address that IKE runs from, which is also our identity unless we have none."""
 
     local: Address
+    is_anonymous: bool = False
+
+    @property
+    def identity(self) -> Identity:
+        return ID_NULL if self.is_anonymous else Identity.of(self.local)
 
 
 def gateway_of(delegation: Delegation, owner: Address) -> Address | None:

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from oe.gateway.timers import Timers
 from oe.messages import Command, IkeInput, IkeOutput, KeysLookedUp, LookUpKeys, Note
-from oe.model import Address, Group, HostPair, KeyAnswer, Network, PublicKey, Reason
+from oe.model import Address, Anonymity, Group, HostPair, KeyAnswer, Network, PublicKey, Reason
 from oe.policy.groups import PolicySet
-from oe.policy.outcome import GroupSettings
+from oe.policy.outcome import Anonymous, GroupSettings, anonymous_for
 from oe.policy.select import select
 
 Continuation = Callable[[KeyAnswer, float], None]
@@ -37,6 +37,8 @@ class GatewaySettings:
     max_pairs: int = 100_000
     liveness: float = 5.0
     """How long traffic may go one way before the peer is asked whether it lives; also the pace of reading counters."""
+    idle: float = 1200.0
+    """How long a tunnel may carry nothing; whether it did is looked at this often, and first after a minute."""
     ike_port: int = 500
 
 
@@ -96,9 +98,13 @@ class Context:
         self.settings = replace(self.settings, groups=rules.groups)
         self.own = replace(self.own, served=rules.served, keys=rules.keys)
 
-    def may_have_tunnel(self, pair: HostPair) -> bool:
-        """We speak for its source, and the group of its destination encrypts."""
-        return self.own.serves(pair.source) and select(self.policies, pair.destination).group not in NEVER_NEGOTIATES
+    def may_have_tunnel(self, pair: HostPair, anonymity: Anonymity) -> bool:
+        """We speak for its source, and the group of its destination encrypts with a peer that is known so far."""
+        group = select(self.policies, pair.destination).group
+        if not self.own.serves(pair.source) or group in NEVER_NEGOTIATES:
+            return False
+        takes_strangers = anonymous_for(group, self.settings.groups[group]) is not Anonymous.NO
+        return takes_strangers or anonymity is not Anonymity.ANONYMOUS
 
     def emit(self, *commands: Command) -> None:
         self.commands.extend(commands)

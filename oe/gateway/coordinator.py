@@ -5,7 +5,9 @@ Pure: `handle` an event, `expire` timers, ask the next `deadline`, `take` the or
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 
+from oe.gateway import retries
 from oe.gateway.children import Children
 from oe.gateway.context import Context, GatewaySettings, IkeEngine, OwnSide, Rules
 from oe.gateway.decisions import VERDICTS, Decisions
@@ -18,6 +20,7 @@ from oe.messages import (
     ChildClosed,
     ChildExpired,
     ChildInstalled,
+    ChildMoved,
     ChildReady,
     ClearPacketRefused,
     CloseEverything,
@@ -32,12 +35,14 @@ from oe.messages import (
     IkeInput,
     IkeOutput,
     JudgePeer,
+    KeepMapping,
     KeysLookedUp,
     NegotiationEnded,
     Note,
     OctetsSigned,
     OwnKeysChanged,
     PacketTrapped,
+    PeerMoved,
     Rejected,
     Release,
     ReserveSpi,
@@ -63,21 +68,15 @@ POLICY_ALONE = {
 }
 """Groups whose packets are never trapped. One may still arrive from before a policy change."""
 
-RETRY_FIRST = 5.0
-"""Seconds after which a failed encryption is tried again behind the standing decision; doubles with each try."""
+CROSSING = 0.3
+"""Seconds for which a failure of ours waits when the peer's own negotiation may be about to succeed."""
 
-RETRYABLE = frozenset(
-    {
-        Reason.DNS_FAILED,
-        Reason.DNS_TIMEOUT,
-        Reason.PEER_SILENT,
-        Reason.NEGOTIATION_TIMEOUT,
-        Reason.INSTALL_FAILED,
-        Reason.OWN_KEY_UNPUBLISHED,
-        Reason.OWN_CLIENT_UNDELEGATED,
-    }
-)
-"""Failures that may pass by themselves. The others wait for their decision to expire."""
+DUE_AT_ONCE = 32
+"""Timers of pairs that are seen to in one call of `expire`: packets in the trap wait meanwhile."""
+
+
+def _has_come(deadline: float | None, now: float) -> bool:
+    return deadline is not None and deadline <= now
 
 
 class Gateway:
@@ -99,7 +98,7 @@ class Gateway:
         ports = Ports(self._decisions.find, self._decisions.move, self._feed_ike, self._fall_back)
         self._outbound = Outbound(self._context, ports)
         self._children = Children(self._context, self._decisions, self._outbound, self._feed_ike)
-        self._inbound = Inbound(self._context, self._feed_ike)
+        self._inbound = Inbound(self._context, self._decisions.find, self._feed_ike)
         self._preflight = Preflight(self._context)
         self._ike = make_ike(self._inbound.admits)
         self._stopping = False
@@ -118,12 +117,12 @@ class Gateway:
                 self._called(pair, now)
             case KeysLookedUp():
                 self._context.looked_up(event, now)
-            case DatagramReceived() | OctetsSigned() | SpiReserved():
+            case DatagramReceived() | OctetsSigned() | SpiReserved() | PeerMoved():
                 self._feed_ike(event, now)
             case ChildInstalled():
                 self._children.installed(event, now)
-            case ChildExpired(child, True):
-                self._children.expired(child, now)
+            case ChildExpired():
+                self._children.expired(event, now)
             case CountersRead():
                 self._children.counted(event, now)
             case DecisionsLost():
@@ -160,16 +159,22 @@ class Gateway:
         return tuple(let_go)
 
     def expire(self, now: float) -> None:
-        """Let everything happen whose time has come."""
-        for kind, subject in self._context.timers.due(now):
-            if kind == "counters":
-                self._children.count()
-            elif isinstance(subject, HostPair):
-                self._due(kind, subject, now)
+        """Let happen what is due, or a part of it: `deadline` says whether some is left."""
+        # The engine first: it knows better why a negotiation failed than the end of the budget does.
         self._ike.expire(now)
         self._drain(now)
+        if _has_come(self._ike.deadline(), now):
+            return
+        for kind, subject in islice(self._context.timers.due(now), DUE_AT_ONCE):
+            if kind == "counters":
+                self._children.count()
+            elif isinstance(subject, int):
+                self._children.lingered(subject)
+            elif isinstance(subject, HostPair):
+                self._due(kind, subject, now)
         # Last, so that a packet whose patience ends with its pair's budget still gets the pair's verdict.
-        self._decisions.expire_holds(now)
+        if not _has_come(self._context.timers.deadline(), now):
+            self._decisions.expire_holds(now)
 
     def deadline(self) -> float | None:
         """When `expire` wants to be called next; None: not before the next event."""
@@ -199,6 +204,9 @@ class Gateway:
             if self._settled_at_once(packet, group):
                 return
             pair = self._decisions.enter(packet.pair, now)
+        if pair.lapsed:
+            self._decisions.renew(pair, now)
+            self._outbound.look_again(pair, now)
         verdict = VERDICTS.get(pair.state) if pair.state is not None else None
         if verdict is not None:
             # It was queued before the decision reached the kernel.
@@ -243,34 +251,58 @@ class Gateway:
 
     # --- attempts ----------------------------------------------------------------------------------------------
 
-    def _fall_back(self, pair: Pair, failure: Failure, answer_lifetime: float | None, now: float) -> None:
+    def _fall_back(
+        self, pair: Pair, failure: Failure, answer_lifetime: float | None, now: float, *, renews: bool = False
+    ) -> None:
         """An attempt came to nothing. A standing decision is not touched by it, a living SA even less."""
-        self._context.reasons[failure.reason] += 1
-        if pair.outbounds and pair.state is not PairState.PROTECTED:
+        if pair.state is PairState.PROTECTED:
+            return
+        if pair.outbounds:
             self._children.grace_over(pair, now)
             return
-        if pair.state not in VERDICTS:
+        stands = pair.state in VERDICTS
+        if not stands and pair.postponed is None and (pair.children or failure.reason in retries.CROSSED):
+            pair.postponed = failure, answer_lifetime
+            self._context.timers.set(("grace", pair.pair), now + CROSSING)
+            return
+        pair.postponed = None
+        self._context.reasons[failure.reason] += 1
+        if not stands or renews:
             self._decisions.fall_back(pair, failure, answer_lifetime, now)
-        if failure.reason in RETRYABLE and pair.state is not PairState.PROTECTED:
-            at = now + RETRY_FIRST * 2**pair.retries
-            if pair.expires is not None and at < pair.expires:
-                pair.retries += 1
-                self._context.timers.set(("retry", pair.pair), at)
+        keyless = failure.reason is Reason.NO_KEY and pair.state is PairState.CLEAR
+        if keyless and (not stands or renews) and self._outbound.may_be_anonymous(pair):
+            self._outbound.ask_anonymously(pair, now)
+        else:
+            self._retry_later(pair, failure, now)
+
+    def _retry_later(self, pair: Pair, failure: Failure, now: float) -> None:
+        """Behind the standing decision, and only while it stands."""
+        pause = retries.pause(failure.reason, pair.retries)
+        if pause is not None and pair.expires is not None and now + pause < pair.expires:
+            pair.retries += 1
+            self._context.timers.set(("retry", pair.pair), now + pause)
+
+    def _crossing_over(self, pair: Pair, now: float) -> None:
+        """The peer's own negotiation has succeeded, or had its time."""
+        if pair.outbounds:
+            self._children.grace_over(pair, now)
+        elif pair.postponed is not None:
+            self._fall_back(pair, *pair.postponed, now)
 
     def _due(self, kind: str, key: HostPair, now: float) -> None:
         if kind == "attempt":
             self._outbound.ran_out(key, now)
             return
         pair = self._decisions.find(key)
-        if pair is not None and kind == "succession":
-            self._children.succeed(pair)
+        if pair is not None:
+            self._children.due(kind, pair, now)
         if pair is None or pair.state is PairState.PROTECTED:
             return
         if kind == "grace":
-            self._children.grace_over(pair, now)
+            self._crossing_over(pair, now)
         elif kind == "retry" and pair.attempt is None:
             self._outbound.start(pair, now, background=pair.state in VERDICTS)
-        elif kind == "expiry":
+        elif kind == "expiry" and not self._decisions.lapse(pair, now):
             # The next packet is a first packet again; it need not wait for an attempt that runs in the background.
             self._outbound.abandon(pair)
             self._decisions.forget(pair, FlowEvent.EXPIRED, now, Reason.DECISION_EXPIRED)
@@ -296,12 +328,15 @@ class Gateway:
 
     def _from_ike(self, output: IkeOutput, now: float) -> None:
         match output:
-            case SendDatagram() | SignOctets() | ReserveSpi() | Note():
+            case SendDatagram() | KeepMapping() | SignOctets() | ReserveSpi() | Note():
                 self._context.emit(output)
-            case JudgePeer():
+            case JudgePeer(pair=pair):
+                self._children.asked_for(pair, now)
                 self._inbound.judge(output, now)
             case ChildReady():
                 self._children.ready(output, now)
+            case ChildMoved():
+                self._children.moved(output)
             case NegotiationEnded():
                 self._outbound.ended(output, now)
             case ChildClosed(child, reason):
@@ -332,7 +367,10 @@ class Gateway:
         settings = self._context.settings.groups[group]
         if group is pair.group and settings == before[group]:
             return self._context.own.serves(pair.pair.source)
-        if pair.state is not PairState.PROTECTED or not self._context.may_have_tunnel(pair.pair):
+        carrier = pair.carrier
+        if pair.state is not PairState.PROTECTED or carrier is None:
+            return False
+        if not self._context.may_have_tunnel(pair.pair, carrier.anonymity):
             return False
         return pair.grade is not None and may_use(pair.grade, settings.dnssec) is None
 

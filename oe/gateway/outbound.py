@@ -9,15 +9,29 @@ what was true before the wait may not be true after it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from oe.gateway.candidates import Candidate, Credentials, candidates, own_credentials
 from oe.gateway.context import Context
 from oe.gateway.pairs import Attempt, Failure, Pair
 from oe.messages import Negotiate, NegotiationEnded
-from oe.model import Address, Group, HostPair, Identity, KeyAnswer, LookupOutcome, PairState, Reason, SocketAddress
+from oe.model import (
+    ID_NULL,
+    Address,
+    Anonymity,
+    Grade,
+    Group,
+    HostPair,
+    Identity,
+    KeyAnswer,
+    LookupOutcome,
+    PairState,
+    Reason,
+    SocketAddress,
+)
 from oe.policy.flow import FlowEvent
-from oe.policy.outcome import may_use
+from oe.policy.outcome import Anonymous, anonymous_for, may_use
 
 _SILENCE = frozenset({Reason.PEER_SILENT, Reason.NEGOTIATION_TIMEOUT})
 
@@ -29,8 +43,16 @@ class Ports:
     find: Callable[[HostPair], Pair | None]
     move: Callable[[Pair, FlowEvent, float], None]
     negotiate: Callable[[Negotiate, float], None]
-    fall_back: Callable[[Pair, Failure, float | None, float], None]
-    """Pair, failure, seconds that the DNS answer behind it may still be used (None: there is no answer), now."""
+    fall_back: "FallBack"
+
+
+class FallBack(Protocol):
+    """`answer_lifetime`: seconds that the DNS answer behind it may still be used, None without one. `renews`: the
+    decision that stands is to be made anew."""
+
+    def __call__(
+        self, pair: Pair, failure: Failure, answer_lifetime: float | None, now: float, *, renews: bool
+    ) -> None: ...
 
 
 class Outbound:
@@ -42,9 +64,10 @@ class Outbound:
         self._negotiations: dict[int, HostPair] = {}
         self._overruled: set[int] = set()
 
-    def start(self, pair: Pair, now: float, *, background: bool = False) -> None:
-        """Begin an attempt for a pair that has none. In the background a standing decision is left alone."""
-        attempt = Attempt(now + self._context.settings.setup_budget, background)
+    def start(self, pair: Pair, now: float, *, background: bool = False, renews: bool = False) -> None:
+        """Begin an attempt for a pair that has none. In the background a standing decision is left alone, until the
+        attempt that `renews` it has ended."""
+        attempt = Attempt(now + self._context.settings.setup_budget, background, renews)
         pair.attempt = attempt
         key = pair.pair
         self._context.timers.set(("attempt", key), attempt.deadline)
@@ -53,6 +76,27 @@ class Outbound:
         self._context.look_up(
             key.destination, attempt.deadline, lambda answer, at: self._peer_answered(key, attempt, answer, at)
         )
+        self._context.look_up(
+            key.source, attempt.deadline, lambda answer, at: self._own_answered(key, attempt, answer, at)
+        )
+
+    def look_again(self, pair: Pair, now: float) -> None:
+        """Make the decision that stands anew, behind it."""
+        if pair.attempt is None:
+            self.start(pair, now, background=True, renews=True)
+        else:
+            pair.attempt.renews = True
+
+    def ask_anonymously(self, pair: Pair, now: float) -> None:
+        """The destination publishes no key: try, behind the decision, whether it agrees to be nobody to us.
+
+        First we say who we are: it may look us up. There are peers that want nobody at the other end.
+        """
+        key = pair.pair
+        attempt = pair.attempt = Attempt(now + self._context.settings.setup_budget, background=True)
+        self._context.timers.set(("attempt", key), attempt.deadline)
+        stranger = Candidate(key.destination, (), pair.grade or Grade.INDETERMINATE, None)
+        attempt.candidates = [stranger, replace(stranger, takes_nobody=True)]
         self._context.look_up(
             key.source, attempt.deadline, lambda answer, at: self._own_answered(key, attempt, answer, at)
         )
@@ -98,6 +142,9 @@ class Outbound:
             return
         pair.attempt.negotiation = None
         pair.attempt.failure = Failure(event.reason, event.detail, event.authenticated)
+        if event.reason in _SILENCE:
+            # Who does not answer does not become talkative when we are nobody.
+            pair.attempt.candidates = [one for one in pair.attempt.candidates if not one.takes_nobody]
         self._next_candidate(pair, pair.attempt, now)
 
     # --- continuations -----------------------------------------------------------------------------------------
@@ -114,7 +161,7 @@ class Outbound:
         if pair is None:
             return
         attempt.answer = answer
-        if not attempt.background:
+        if attempt.renews or not attempt.background:
             pair.grade = answer.grade
         if answer.outcome is not LookupOutcome.FOUND:
             # No need to wait for our own side: whatever it is, there is nobody to talk to.
@@ -142,6 +189,9 @@ class Outbound:
         """Both lookups are needed; they finish in any order."""
         if attempt.credentials is None or not attempt.candidates:
             return
+        if attempt.credentials is Reason.OWN_KEY_UNPUBLISHED and self.may_be_anonymous(pair):
+            attempt.credentials = Credentials(pair.pair.source, is_anonymous=True)
+            attempt.candidates = [one for one in attempt.candidates if not one.takes_nobody]
         if isinstance(attempt.credentials, Reason):
             detail = f"DNS does not name us with our key for {pair.pair.source}; `oe key show` prints the record"
             self._fail(pair, Failure(attempt.credentials, detail), now)
@@ -175,13 +225,19 @@ class Outbound:
             pair=pair.pair,
             local=SocketAddress(local, port),
             remote=SocketAddress(candidate.gateway, port),
-            own_identity=Identity.of(attempt.credentials.local),
-            peer_identity=Identity.of(candidate.gateway),
+            own_identity=ID_NULL if candidate.takes_nobody else attempt.credentials.identity,
+            peer_identity=Identity.of(candidate.gateway) if candidate.keys else ID_NULL,
             peer_keys=candidate.keys,
             fail_closed=pair.group is Group.PRIVATE,
             deadline=now + share,
+            anonymity=Anonymity.AUTHENTICATED if candidate.keys else Anonymity.ANONYMOUS,
         )
         self._ports.negotiate(negotiate, now)
+
+    def may_be_anonymous(self, pair: Pair) -> bool:
+        """The group has us ask for a tunnel even where a key is missing, and the source is ourselves."""
+        settings = self._context.settings.groups[pair.group]
+        return anonymous_for(pair.group, settings) is Anonymous.ASK and self._context.own.is_own(pair.pair.source)
 
     def _local_address(self, credentials: Credentials, candidate: Candidate) -> Address | None:
         if credentials.local.version == candidate.gateway.version:
@@ -189,6 +245,12 @@ class Outbound:
         return self._context.own.address_of_family(candidate.gateway.version)
 
     def _fail(self, pair: Pair, failure: Failure, now: float) -> None:
-        answer = pair.attempt.answer if pair.attempt is not None else None
+        attempt = pair.attempt
+        answer = attempt.answer if attempt is not None else None
+        if attempt is not None and attempt.is_for_want_of_ours:
+            # The peer may want to know us, and cannot: that it does not take anybody is no fault of its own.
+            detail = f"asked without an identity: {failure.reason} {failure.detail}".rstrip()
+            failure = Failure(Reason.OWN_KEY_UNPUBLISHED, detail)
+        lifetime = answer.expires - now if answer is not None else None
         self.abandon(pair)
-        self._ports.fall_back(pair, failure, answer.expires - now if answer is not None else None, now)
+        self._ports.fall_back(pair, failure, lifetime, now, renews=attempt is not None and attempt.renews)

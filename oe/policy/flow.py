@@ -8,10 +8,13 @@ and every end leads back to unknown, where the group's trap shows through: nothi
 Two rules explain every row in which nothing changes:
 
 - A living SA beats every fallback. CHILD_INSTALLED leads to PROTECTED from everywhere, whoever began the negotiation,
-  and only the end of that SA or the operator's hand leads away. The failure of an obsolete attempt, a decision that was
-  overtaken, the expiry of the pass entry that stood before: none of them touches a protected pair.
+  and only the end of that SA leads away: the peer's or the lifetime's doing, nobody's use, DNS that no longer vouches
+  for the peer, or the operator's hand. The failure of an obsolete attempt, a decision that was overtaken, the expiry of
+  the pass entry that stood before: none of them touches a protected pair.
 - A fallback stands while it is looked at again. Lookups and negotiations in the background do not take a pair out of
-  CLEAR or BLOCKED; only their conclusion does. The kernel is not touched unless the conclusion changes.
+  CLEAR or BLOCKED; only their conclusion does. The kernel is not touched unless the conclusion changes. A clear
+  decision whose time is over has LAPSED before it has EXPIRED: a packet that comes in between renews it, and is not
+  held while it is looked at again.
 
 Child SAs: CHILD_INSTALLED is reported when the outbound half is in place, CHILD_CLOSED when the pair's last one is
 gone. Whoever keeps pairs asks `next_state` for every event; an event that the table does not know for a state is a
@@ -37,6 +40,9 @@ class FlowEvent(StrEnum):
     DECIDED_HOLD = "decided-hold"
     CHILD_INSTALLED = "child-installed"
     CHILD_CLOSED = "child-closed"
+    IDLED = "idled"
+    WITHDRAWN = "withdrawn"
+    LAPSED = "lapsed"
     EXPIRED = "expired"
     FLUSHED = "flushed"
 
@@ -104,10 +110,12 @@ TRANSITIONS: dict[tuple[PairState | None, FlowEvent], Transition] = {
     (_PROTECTED, _E.DECIDED_HOLD): Transition(_PROTECTED, "overtaken by an SA"),
     (_PROTECTED, _E.CHILD_INSTALLED): Transition(_PROTECTED, "rekeyed, or both sides began at once"),
     (_PROTECTED, _E.CHILD_CLOSED): Transition(None, "the last SA is gone; the trap shows through"),
+    (_PROTECTED, _E.IDLED): Transition(None, "no packet either way for long; the trap shows through"),
+    (_PROTECTED, _E.WITHDRAWN): Transition(None, "its key or delegation is gone from DNS; the trap shows through"),
     (_PROTECTED, _E.EXPIRED): Transition(_PROTECTED, "the end of the fallback that stood before"),
     (_PROTECTED, _E.FLUSHED): Transition(None, "forgotten on the operator's word"),
     # clear: the kernel passes the pair's packets
-    (_CLEAR, _E.TRAPPED): Transition(_CLEAR, "trapped before the kernel knew: let it pass"),
+    (_CLEAR, _E.TRAPPED): Transition(_CLEAR, "trapped before the kernel knew, or it renews: let it pass"),
     (_CLEAR, _E.KEYS_FOUND): Transition(_CLEAR, "negotiated in the background"),
     (_CLEAR, _E.NEGOTIATION_FAILED): Transition(_CLEAR, "the background attempt came to nothing"),
     (_CLEAR, _E.DECIDED_CLEAR): Transition(_CLEAR, "looked at again, renewed"),
@@ -115,6 +123,7 @@ TRANSITIONS: dict[tuple[PairState | None, FlowEvent], Transition] = {
     (_CLEAR, _E.DECIDED_HOLD): Transition(_HELD, "looked at again: now it must wait"),
     (_CLEAR, _E.CHILD_INSTALLED): Transition(_PROTECTED, "encryption replaces the fallback at once"),
     (_CLEAR, _E.CHILD_CLOSED): Transition(_CLEAR, "a responder's half of an SA was given up"),
+    (_CLEAR, _E.LAPSED): Transition(_CLEAR, "its time is over; a packet that comes soon renews it"),
     (_CLEAR, _E.EXPIRED): Transition(None, "its time is over; the next packet traps again"),
     (_CLEAR, _E.FLUSHED): Transition(None, "forgotten on the operator's word"),
     # blocked: the kernel drops them

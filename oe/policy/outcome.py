@@ -51,6 +51,19 @@ class Unreachable(StrEnum):
     AUTO = "auto"
 
 
+class Anonymous(StrEnum):
+    """What a group thinks of tunnels with nobody in particular (NULL authentication, RFC 7619).
+
+    They keep out who only listens, and nobody who can change what is sent. Never for `private`.
+    """
+
+    NO = "no"
+    ACCEPT = "accept"
+    """A peer that publishes no key may have an anonymous tunnel for its own address, if it asks."""
+    ASK = "ask"
+    """And we ask for one: of a peer that publishes no key, and of any while our own is not published."""
+
+
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
     """What the operator sets for a group. The defaults are those of every group.
@@ -61,6 +74,7 @@ class GroupSettings:
 
     dnssec: Dnssec = Dnssec.PREFER
     published_but_unreachable: Unreachable = Unreachable.AUTO
+    anonymous: Anonymous = Anonymous.NO
 
 
 class Failure(StrEnum):
@@ -133,6 +147,8 @@ HOLD_RETRY = 15.0
 """Seconds after which a pair that is held for want of better is tried again."""
 SHORTEST = 5.0
 """Seconds every decision stands: an answer with TTL 0 must not make each packet a lookup."""
+AGE_LIMIT = _HOUR
+"""Seconds for which traffic may renew a clear decision. Then a packet is held again, and everything asked anew."""
 BY_POLICY = _HOUR
 """Seconds a decision of the policy alone stands; a reload takes it away earlier."""
 
@@ -162,6 +178,11 @@ _KNOB = {
 }
 _NOTHING_PUBLISHED = frozenset({Failure.NO_RECORD, Failure.DNS_SILENT, Failure.RECORD_UNUSABLE})
 """Classes in which no usable key is known: permissive pairs go in clear, and that is no downgrade."""
+
+
+def anonymous_for(group: Group, settings: GroupSettings) -> Anonymous:
+    """`private` knows whom it talks to, whatever is set."""
+    return Anonymous.NO if group is Group.PRIVATE else settings.anonymous
 
 
 def may_use(grade: Grade, dnssec: Dnssec) -> Reason | None:

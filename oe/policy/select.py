@@ -1,4 +1,4 @@
-"""The choice of a policy group for a destination, and the trail that `oe explain` prints."""
+"""The choice of a policy group for a destination, and why it is that one."""
 
 from dataclasses import dataclass
 

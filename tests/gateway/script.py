@@ -12,6 +12,7 @@ from oe.messages import (
     ChildInstalled,
     ChildReady,
     Command,
+    CountersRead,
     Decide,
     Drop,
     Event,
@@ -24,15 +25,19 @@ from oe.messages import (
     Negotiate,
     PacketTrapped,
     PeerJudged,
+    ReadCounters,
     Release,
     RemoveChild,
     Undecide,
 )
 from oe.model import (
     Address,
+    Anonymity,
+    ChildCounters,
     ChildSa,
     Delegation,
     Directions,
+    Encapsulation,
     EspCipher,
     EspSa,
     Grade,
@@ -52,7 +57,7 @@ from oe.model import (
     SocketAddress,
 )
 from oe.policy.groups import Entry, PolicySet
-from oe.policy.outcome import GroupSettings
+from oe.policy.outcome import Anonymous, GroupSettings, Unreachable
 from oe.trap.holds import HoldTable
 
 OURS = ip_address("192.0.2.1")
@@ -75,8 +80,11 @@ PRIVATE_PEER = ip_address("198.51.100.70")
 SomeCommand = TypeVar("SomeCommand", bound=Command)
 
 
-def group_settings() -> dict[Group, GroupSettings]:
-    return {group: GroupSettings() for group in Group}
+def group_settings(
+    anonymous: Anonymous = Anonymous.NO, unreachable: Unreachable = Unreachable.AUTO
+) -> dict[Group, GroupSettings]:
+    settings = GroupSettings(published_but_unreachable=unreachable, anonymous=anonymous)
+    return dict.fromkeys(Group, settings)
 
 
 def delegation(
@@ -85,21 +93,30 @@ def delegation(
     return Delegation(RecordKind.IPSECKEY, precedence, gateway, name, key)
 
 
-def found(owner: Address, *delegations: Delegation, grade: Grade = Grade.SECURE) -> KeyAnswer:
-    return KeyAnswer(owner, LookupOutcome.FOUND, grade, None, delegations, expires=1e9)
+def found(owner: Address, *delegations: Delegation, grade: Grade = Grade.SECURE, expires: float = 1e9) -> KeyAnswer:
+    return KeyAnswer(owner, LookupOutcome.FOUND, grade, None, delegations, expires)
 
 
-def missing(owner: Address, reason: Reason = Reason.NO_KEY, grade: Grade = Grade.SECURE) -> KeyAnswer:
+def missing(
+    owner: Address, reason: Reason = Reason.NO_KEY, grade: Grade = Grade.SECURE, expires: float = 1e9
+) -> KeyAnswer:
     outcomes = {
         Reason.NO_KEY: LookupOutcome.NO_KEY,
         Reason.DNS_TIMEOUT: LookupOutcome.FAILED,
         Reason.DNS_FAILED: LookupOutcome.FAILED,
         Reason.DNS_BOGUS: LookupOutcome.BOGUS,
     }
-    return KeyAnswer(owner, outcomes.get(reason, LookupOutcome.UNUSABLE), grade, reason, (), expires=1e9)
+    return KeyAnswer(owner, outcomes.get(reason, LookupOutcome.UNUSABLE), grade, reason, (), expires)
 
 
-def child(id: int, pair: HostPair, remote: Address | None = None, *, fail_closed: bool = False) -> ChildSa:
+def child(
+    id: int,
+    pair: HostPair,
+    remote: Address | None = None,
+    *,
+    fail_closed: bool = False,
+    encapsulation: Encapsulation | None = None,
+) -> ChildSa:
     key = Secret(bytes(36))
     return ChildSa(
         id=id,
@@ -110,7 +127,7 @@ def child(id: int, pair: HostPair, remote: Address | None = None, *, fail_closed
         outbound=EspSa(0x2000 + id, EspCipher.AES_GCM_16_256, key),
         esn=True,
         mode=Mode.TUNNEL,
-        encapsulation=None,
+        encapsulation=encapsulation,
         lifetime=3600.0,
         fail_closed=fail_closed,
     )
@@ -144,7 +161,14 @@ class Script:
     """Drives one gateway. `answers` is the DNS: what is not in it never answers."""
 
     def __init__(
-        self, *, served: tuple[str, ...] = (), answers: tuple[KeyAnswer, ...] | None = None, max_pairs: int = 100
+        self,
+        *,
+        served: tuple[str, ...] = (),
+        answers: tuple[KeyAnswer, ...] | None = None,
+        max_pairs: int = 100,
+        liveness: float = 5.0,
+        anonymous: Anonymous = Anonymous.NO,
+        unreachable: Unreachable = Unreachable.AUTO,
     ) -> None:
         entries = [Entry(ip_network(net), group, str(group), 1, net) for net, group in NETS.items()]
         self.policies = PolicySet.of(entries)[0]
@@ -154,6 +178,8 @@ class Script:
         self.answers = {answer.owner: answer for answer in answers}
         self.commands: list[Command] = []
         """Everything the gateway ever commanded."""
+        self.traffic: dict[int, tuple[int, int]] | None = None
+        """Packets in and out by Child SA; None: counters are not answered."""
         self._packets = count(1)
 
         def make_ike(admits: Admits) -> FakeIke:
@@ -161,7 +187,9 @@ class Script:
             return self.ike
 
         own = OwnSide((OURS, ip_address("2001:db8::1")), tuple(ip_network(net) for net in served), (OUR_KEY,))
-        settings = GatewaySettings(group_settings(), setup_budget=3.0, max_pairs=max_pairs, liveness=5.0)
+        settings = GatewaySettings(
+            group_settings(anonymous, unreachable), setup_budget=3.0, max_pairs=max_pairs, liveness=liveness
+        )
         holds = HoldTable(per_pair=4, total=16, patience=3.0)
         self.gateway = Gateway(settings, self.policies, own, make_ike, holds, count(1000), bytes)
 
@@ -179,13 +207,16 @@ class Script:
             for command in commands:
                 if isinstance(command, LookUpKeys) and command.owner in self.answers:
                     self.gateway.handle(KeysLookedUp(command.ticket, self.answers[command.owner]), self.now)
+                if isinstance(command, ReadCounters) and self.traffic is not None:
+                    read = (ChildCounters(id, i, 100 * i, o, 100 * o) for id, (i, o) in self.traffic.items())
+                    self.gateway.handle(CountersRead(tuple(read)), self.now)
         self.commands += new
         return new
 
     def run_until(self, at: float) -> list[Command]:
         """Jump from deadline to deadline up to `at`."""
         new: list[Command] = []
-        for _ in range(1000):
+        for _ in range(10_000):
             deadline = self.gateway.deadline()
             if deadline is None or deadline > at:
                 self.now = at
@@ -212,16 +243,29 @@ class Script:
         self.engine_says(ready)
         return self.feed(ChildInstalled(ready.ticket, ready.child.id, ready.directions))
 
-    def protect(self, destination: Address = PEER, id: int = 1, *, initiated: bool = True) -> list[Command]:
-        """A complete Child SA for (OURS, destination)."""
+    def protect(
+        self,
+        destination: Address = PEER,
+        id: int = 1,
+        *,
+        initiated: bool = True,
+        replaces: int | None = None,
+        key: PublicKey | None = PEER_KEY,
+        source: Address = OURS,
+    ) -> list[Command]:
+        """A complete Child SA for (source, destination); without a key an anonymous one."""
         negotiation = self.negotiations()[-1].ticket if initiated else None
-        ready = ChildReady(id, child(id, HostPair(OURS, destination)), Directions.BOTH, negotiation, PEER_KEY)
-        return self.install(ready)
+        rank = Anonymity.ANONYMOUS if key is None else Anonymity.AUTHENTICATED
+        sa = child(id, HostPair(source, destination))
+        return self.install(ChildReady(id, sa, Directions.BOTH, negotiation, key, rank, replaces))
 
-    def claim(self, pair: HostPair, peer: Address, *, identity: Address | None = None) -> PeerJudged | None:
+    def claim(
+        self, pair: HostPair, peer: Address, *, identity: Address | Identity | None = None, nat: bool = False
+    ) -> PeerJudged | None:
         """A peer at `peer` asks for `pair`; the judgement, None while it is out."""
         local, remote = SocketAddress(OURS, 500), SocketAddress(peer, 500)
-        self.engine_says(JudgePeer(77, local, remote, Identity.of(identity or peer), pair, self.now + 3))
+        claimed = identity if isinstance(identity, Identity) else Identity.of(identity or peer)
+        self.engine_says(JudgePeer(77, local, remote, claimed, pair, self.now + 3, nat))
         judged = [event for event in self.ike.heard if isinstance(event, PeerJudged)]
         return judged[-1] if judged else None
 

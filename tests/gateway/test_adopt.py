@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from oe.gateway import Rules
+from oe.gateway.decisions import SA_MARGIN
 from oe.messages import (
     ChildInstalled,
     ChildReady,
@@ -21,9 +22,9 @@ from oe.messages import (
     RemoveChild,
     Undecide,
 )
-from oe.model import Address, Directions, Grade, Group, HostPair, PairState, PairStatus, Reason, Verdict
+from oe.model import Address, Anonymity, Directions, Grade, Group, HostPair, PairState, PairStatus, Reason, Verdict
 from oe.policy.groups import Entry, PolicySet
-from oe.policy.outcome import Dnssec, GroupSettings
+from oe.policy.outcome import Anonymous, Dnssec, GroupSettings
 from tests.gateway.script import (
     CLIENT,
     NETS,
@@ -120,13 +121,13 @@ def test_a_tunnel_goes_with_its_pair_into_another_group_and_fails_as_that_does()
     script = protected()
     script.now = 100.0
     commands, let_go = adopt(script, now_in(Group.PRIVATE))
-    assert commands == [Decide(PAIR, Verdict.PROTECTED, 3500.0, fail_closed=True)]
+    assert commands == [Decide(PAIR, Verdict.PROTECTED, 3500.0 + SA_MARGIN, fail_closed=True)]
     assert let_go == ()
     status = script.status()
     assert status is not None
     assert (status.group, status.state) == (Group.PRIVATE, PairState.PROTECTED)
     commands, _ = adopt(script, now_in(Group.CLEAR_OR_PRIVATE))
-    assert commands == [Decide(PAIR, Verdict.PROTECTED, 3500.0, fail_closed=False)]
+    assert commands == [Decide(PAIR, Verdict.PROTECTED, 3500.0 + SA_MARGIN, fail_closed=False)]
 
 
 @pytest.mark.parametrize(("grade", "stays"), [(Grade.SECURE, True), (Grade.INSECURE, False)])
@@ -135,6 +136,32 @@ def test_a_tunnel_stays_if_its_group_may_still_act_on_the_answer(grade: Grade, s
     strict = {**group_settings(), Group.PRIVATE_OR_CLEAR: GroupSettings(Dnssec.REQUIRE)}
     _, let_go = adopt(script, replace(rules(), groups=strict))
     assert (let_go == ()) is stays
+
+
+@pytest.mark.parametrize(
+    ("group", "anonymous", "stays"),
+    [
+        (Group.PRIVATE, Anonymous.ASK, False),
+        (Group.PRIVATE_OR_CLEAR, Anonymous.NO, False),
+        (Group.PRIVATE_OR_CLEAR, Anonymous.ACCEPT, True),
+    ],
+)
+def test_an_anonymous_tunnel_stays_where_there_may_be_one(group: Group, anonymous: Anonymous, stays: bool) -> None:
+    script = Script(answers=(found(OURS, delegation(OUR_KEY)), missing(PEER)), anonymous=Anonymous.ASK)
+    script.trap()
+    script.protect(key=None)
+    _, let_go = adopt(script, replace(now_in(group), groups=group_settings(anonymous)))
+    assert (let_go == ()) is stays
+    assert (script.status() is not None) is stays
+
+
+def test_an_anonymous_peer_that_was_judged_by_the_rules_of_before_brings_no_tunnel() -> None:
+    script = Script(anonymous=Anonymous.ACCEPT)
+    adopt(script, replace(now_in(Group.PRIVATE), groups=group_settings(Anonymous.ACCEPT)))
+    ready = ChildReady(1, child(1, PAIR), Directions.BOTH, None, None, Anonymity.ANONYMOUS)
+    script.engine_says(ready)
+    assert script.all(InstallChild) == []
+    assert script.ike.heard[-1] == ChildInstalled(1, 1, Directions.BOTH, Reason.POLICY_CHANGED)
 
 
 def test_other_settings_decide_anew_what_was_not_encrypted() -> None:
@@ -172,7 +199,7 @@ def test_a_negotiation_that_began_under_the_new_rules_does() -> None:
     adopt(script, now_in(Group.PRIVATE))
     script.trap()
     script.protect()
-    assert script.all(Decide) == [Decide(PAIR, Verdict.PROTECTED, 3600.0, fail_closed=True)]
+    assert script.all(Decide) == [Decide(PAIR, Verdict.PROTECTED, 3600.0 + SA_MARGIN, fail_closed=True)]
 
 
 def test_a_peer_under_judgement_is_judged_by_the_new_rules() -> None:

@@ -4,6 +4,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from oe.gateway.coordinator import DUE_AT_ONCE
+from oe.gateway.decisions import SA_MARGIN
 from oe.messages import (
     AddressesChanged,
     ChildClosed,
@@ -16,15 +18,19 @@ from oe.messages import (
     Finish,
     FlushAsked,
     InstallChild,
+    KeepMapping,
     LookUpKeys,
     NegotiationEnded,
     Note,
+    PeerMoved,
+    RekeyChild,
     Release,
     RemoveChild,
     StopAsked,
     Undecide,
 )
-from oe.model import Grade, HostPair, PairState, Reason, Verdict
+from oe.model import Grade, HostPair, PairState, Reason, SocketAddress, Verdict
+from oe.policy.outcome import Unreachable
 from tests.gateway.script import (
     NETS,
     OUR_KEY,
@@ -56,7 +62,7 @@ def test_first_packet_to_a_keyed_peer_is_held_until_it_can_leave_encrypted() -> 
     done = actions(script.protect())
 
     assert [type(command) for command in done] == [Decide, Release]
-    assert done[0] == Decide(PAIR, Verdict.PROTECTED, 3600.0, fail_closed=False)
+    assert done[0] == Decide(PAIR, Verdict.PROTECTED, 3600.0 + SA_MARGIN, fail_closed=False)
     assert done[1] == Release((packet,), Verdict.PROTECTED, fail_closed=False)
     status = script.status()
     assert status is not None
@@ -224,14 +230,49 @@ def test_too_many_pairs_fail_closed_for_private_and_open_for_the_rest() -> None:
 
 
 def test_decision_expires_and_the_next_packet_asks_again() -> None:
-    script = Script(answers=(found(OURS, delegation(OUR_KEY)), missing(PEER, grade=Grade.INSECURE)))
-    script.trap()
+    script = Script(answers=(found(OURS, delegation(OUR_KEY)), missing(PRIVATE_PEER, grade=Grade.INSECURE)))
+    script.trap(PRIVATE_PEER)
     lifetime = script.all(Decide)[0].lifetime
     script.run_until(lifetime + 1)
-    assert script.all(Undecide) == [Undecide(PAIR)]
+    assert script.all(Undecide) == [Undecide(PRIVATE_PAIR)]
     assert script.gateway.snapshot() == ()
-    script.trap()
+    script.trap(PRIVATE_PEER)
     assert len(script.all(Decide)) == 2
+
+
+# --- a peer that stopped answering ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", [Reason.LIVENESS_FAILED, Reason.PEER_RESTARTED])
+@pytest.mark.parametrize(
+    ("grade", "knob", "verdict"),
+    [
+        (Grade.INSECURE, Unreachable.AUTO, Verdict.CLEAR),
+        (Grade.SECURE, Unreachable.AUTO, Verdict.BLOCKED),
+        (Grade.SECURE, Unreachable.CLEAR, Verdict.CLEAR),
+        (Grade.SECURE, Unreachable.HOLD, None),
+    ],
+)
+def test_behind_a_dead_tunnel_packets_are_held_until_the_policy_says(
+    reason: Reason, grade: Grade, knob: Unreachable, verdict: Verdict | None
+) -> None:
+    answers = (found(OURS, delegation(OUR_KEY)), found(PEER, delegation(), grade=grade))
+    script = Script(answers=answers, unreachable=knob)
+    script.trap()
+    script.protect()
+    assert actions(script.engine_says(ChildClosed(1, reason))) == [Undecide(PAIR), RemoveChild(1)]
+    packet = script.trap()
+    status = script.status()
+    assert status is not None
+    assert (status.state, status.held) == (PairState.NEGOTIATING, 1)
+    script.run_until(2.9)
+    assert all(packet not in release.packets for release in script.all(Release))
+    script.run_until(3.0)
+    decided = [decide.verdict for decide in script.all(Decide)][1:]
+    assert decided == ([verdict] if verdict is not None else [])
+    script.trap()
+    script.protect(id=2)
+    assert script.all(Decide)[-1].verdict is Verdict.PROTECTED
 
 
 def test_the_trap_closes_before_the_last_sa_goes() -> None:
@@ -251,11 +292,14 @@ def test_kernel_expiry_deletes_at_the_peer_too() -> None:
     assert CloseChild(1, Reason.SA_EXPIRED) in script.ike.heard
 
 
-def test_soft_expiry_alone_changes_nothing() -> None:
+def test_soft_expiry_asks_for_a_successor_and_changes_nothing() -> None:
     script = Script()
     script.trap()
     script.protect()
     assert actions(script.feed(ChildExpired(1, hard=False))) == []
+    assert script.ike.heard[-1] == RekeyChild(1)
+    script.feed(ChildExpired(99, hard=False))
+    assert script.ike.heard[-1] == RekeyChild(1)
 
 
 def test_flush_closes_the_trap_then_deletes() -> None:
@@ -301,6 +345,15 @@ def test_after_stop_a_packet_is_settled_at_once() -> None:
     assert script.all(InstallChild) == []
 
 
+def test_a_moved_peer_is_the_engines_business_and_a_keepalive_the_networks() -> None:
+    script = Script()
+    moved = PeerMoved(1, SocketAddress(PEER, 61000))
+    assert actions(script.feed(moved)) == []
+    assert script.ike.heard[-1] == moved
+    keepalive = KeepMapping(SocketAddress(OURS, 4500), SocketAddress(PEER, 4500))
+    assert script.engine_says(keepalive) == [keepalive]
+
+
 def test_every_group_of_the_script_is_covered() -> None:
     assert len(set(NETS.values())) == 5
 
@@ -323,3 +376,19 @@ def test_a_new_address_is_looked_up_and_leaves_the_others_alone() -> None:
     commands = script.feed(AddressesChanged((OURS, new)))
     assert [command.owner for command in commands if isinstance(command, LookUpKeys)] == [new]
     assert actions(commands) == []
+
+
+def test_many_pairs_that_run_out_at_once_do_so_in_parts_and_keep_their_packets_till_then() -> None:
+    """Every packet gets its pair's verdict, and none is dropped for its own deadline before."""
+    script = Script(answers=())
+    for number in range(2 * DUE_AT_ONCE):
+        script.trap(v4(f"198.51.100.{number}"))
+    held = {id for command in script.all(Drop) for id in command.packets} ^ set(range(1, 2 * DUE_AT_ONCE + 1))
+    script.commands.clear()
+    script.now += 3.0
+    for parts in (1, 2):
+        script.gateway.expire(script.now)
+        script.commands += script.gateway.take()
+        assert len(script.all(Decide)) == parts * DUE_AT_ONCE
+    assert {id for command in script.all(Release) for id in command.packets} == held
+    assert not script.all(Drop)

@@ -1,5 +1,8 @@
 """The order of commands, for every way a pair can end."""
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,17 +13,35 @@ from oe.messages import (
     Decide,
     DecisionsLost,
     Drop,
+    FlushAsked,
     InstallChild,
     KeysLookedUp,
     LookUpKeys,
     NegotiationEnded,
+    Note,
     Release,
     RemoveChild,
     StopAsked,
     Undecide,
 )
-from oe.model import Address, Directions, Grade, HostPair, KeyAnswer, Reason, Verdict
-from tests.gateway.script import OUR_KEY, OURS, PEER, PEER_KEY, PRIVATE_PEER, Script, child, delegation, found, missing
+from oe.model import Address, Directions, Grade, HostPair, KeyAnswer, PairState, Reason, Verdict
+from oe.policy.outcome import AGE_LIMIT, Unreachable
+from tests.gateway.script import (
+    OUR_KEY,
+    OURS,
+    PEER,
+    PEER_KEY,
+    PRIVATE_PEER,
+    Script,
+    actions,
+    child,
+    delegation,
+    found,
+    missing,
+    v4,
+)
+
+PAIR = HostPair(OURS, PEER)
 
 
 def answer(owner: Address, kind: int) -> KeyAnswer:
@@ -140,3 +161,124 @@ def test_what_is_not_decided_is_not_repeated() -> None:
     script = Script(answers=())
     script.trap()
     assert script.feed(DecisionsLost()) == []
+
+
+# --- a clear decision ages --------------------------------------------------------------------------------------
+
+
+def lapsed() -> Script:
+    """A pair that was clear for 120 s, because its peer was silent."""
+    script = Script(answers=(found(OURS, delegation(OUR_KEY)), found(PEER, delegation(), grade=Grade.INSECURE)))
+    script.trap()
+    script.run_until(3.0)
+    (decide,) = script.all(Decide)
+    assert (decide.verdict, decide.lifetime) == (Verdict.CLEAR, 120.0)
+    script.run_until(123.0)
+    assert script.all(Undecide) == [Undecide(PAIR)]
+    return script
+
+
+def test_traffic_renews_a_clear_decision_and_is_not_held_while_it_is_looked_at_again() -> None:
+    script = lapsed()
+    script.run_until(130.0)
+    tried = len(script.negotiations())
+    packet = script.trap()
+    renewal, release = actions(script.commands)[-2:]
+    assert renewal == Decide(PAIR, Verdict.CLEAR, 6.0, fail_closed=False)
+    assert release == Release((packet,), Verdict.CLEAR, fail_closed=False)
+    assert len(script.negotiations()) == tried + 1
+    script.run_until(133.0)
+    assert script.all(Decide)[-1] == Decide(PAIR, Verdict.CLEAR, 120.0, fail_closed=False)
+
+
+def test_what_the_second_look_finds_replaces_the_decision() -> None:
+    script = lapsed()
+    script.answers[PEER] = missing(PEER, Reason.DNS_BOGUS, Grade.BOGUS)
+    script.trap()
+    assert [decide.verdict for decide in script.all(Decide)[-2:]] == [Verdict.CLEAR, Verdict.BLOCKED]
+
+
+def test_what_the_second_look_has_wait_passes_no_longer() -> None:
+    script = Script(
+        answers=(found(OURS, delegation(OUR_KEY)), missing(PEER, expires=60.0)), unreachable=Unreachable.HOLD
+    )
+    script.trap()
+    script.run_until(60.0)
+    script.answers[PEER] = found(PEER, delegation())
+    script.trap()
+    script.run_until(63.0)
+    status = script.status()
+    assert status is not None
+    assert status.state is PairState.HELD
+    assert actions(script.commands)[-1] == Undecide(PAIR)
+
+
+def test_encryption_that_the_second_look_brings_replaces_the_decision_too() -> None:
+    script = lapsed()
+    script.trap()
+    script.protect()
+    assert script.all(Decide)[-1].verdict is Verdict.PROTECTED
+    script.run_until(script.now + 200.0)
+    assert script.all(Decide)[-1].verdict is Verdict.PROTECTED
+
+
+def test_without_traffic_a_lapsed_decision_is_forgotten() -> None:
+    script = lapsed()
+    script.run_until(244.0)
+    assert script.gateway.snapshot() == ()
+    packet = script.trap()
+    assert script.all(Release)[-1].packets != (packet,)
+    status = script.status()
+    assert status is not None
+    assert (status.state, status.held) == (PairState.NEGOTIATING, 1)
+    assert script.all(Undecide) == [Undecide(PAIR)]
+
+
+def test_a_busy_pair_is_decided_anew_when_its_age_limit_is_reached() -> None:
+    script = lapsed()
+    held_at: list[float] = []
+    while script.now < 2.1 * AGE_LIMIT:
+        script.trap()
+        status = script.status()
+        if status is not None and status.held:
+            held_at.append(script.now)
+        script.run_until(script.now + 10.0)
+    gaps = [later - earlier for earlier, later in pairwise(held_at)]
+    assert held_at[0] == pytest.approx(AGE_LIMIT, abs=130.0)
+    assert all(gap >= AGE_LIMIT - 130.0 for gap in gaps)
+    assert len(held_at) == 2
+
+
+# --- our own faults are told once -------------------------------------------------------------------------------
+
+
+def warnings(script: Script) -> list[Note]:
+    return [note for note in script.all(Note) if note.event == "pair-downgraded" and note.level == "warning"]
+
+
+def test_that_our_own_key_is_unpublished_is_told_once_for_all_pairs() -> None:
+    other = v4("198.51.100.11")
+    script = Script(answers=(missing(OURS), found(PEER, delegation()), found(other, delegation())))
+    script.trap()
+    script.trap(other)
+    script.run_until(200.0)
+    script.trap()
+    assert len(warnings(script)) == 1
+    script.answers[OURS] = found(OURS, delegation(OUR_KEY))
+    script.run_until(600.0)
+    script.trap()
+    script.protect()
+    script.feed(FlushAsked(None))
+    script.answers[OURS] = missing(OURS)
+    script.trap()
+    assert len(warnings(script)) == 2
+
+
+def test_each_silent_peer_is_told() -> None:
+    other = v4("198.51.100.11")
+    keys = (found(one, delegation(), grade=Grade.INSECURE) for one in (PEER, other))
+    script = Script(answers=(found(OURS, delegation(OUR_KEY)), *keys))
+    script.trap()
+    script.trap(other)
+    script.run_until(3.0)
+    assert len(warnings(script)) == 2

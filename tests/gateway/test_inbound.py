@@ -2,7 +2,9 @@
 
 import pytest
 
-from oe.model import Grade, HostPair, KeyAnswer, Reason
+from oe.messages import PeerJudged
+from oe.model import ID_NULL, Address, Anonymity, Grade, HostPair, Identity, IdentityKind, KeyAnswer, Reason
+from oe.policy.outcome import Anonymous
 from tests.gateway.script import (
     CLIENT,
     OTHER,
@@ -52,6 +54,121 @@ def test_identity_must_be_the_address_on_the_wire() -> None:
     judged = script.claim(HostPair(OURS, PEER), OTHER, identity=PEER)
     assert judged is not None
     assert judged.keys == ()
+
+
+def test_behind_a_nat_the_identity_proves_itself_by_its_own_record() -> None:
+    inside = v4("198.51.100.30")
+    own = found(inside, delegation())
+    judged = Script(answers=(own,)).claim(HostPair(OURS, inside), OTHER, identity=inside, nat=True)
+    assert judged is not None
+    assert (judged.keys, judged.refusal) == ((PEER_KEY,), None)
+    judged = Script(answers=(own,)).claim(HostPair(OURS, inside), OTHER, identity=inside, nat=False)
+    assert judged is not None
+    assert (judged.keys, judged.refusal) == ((), Reason.NOT_DELEGATED)
+    judged = Script(answers=(missing(inside),)).claim(HostPair(OURS, inside), OTHER, identity=inside, nat=True)
+    assert judged is not None
+    assert (judged.keys, judged.refusal) == ((), Reason.NO_KEY)
+
+
+def test_behind_a_nat_nobody_gets_the_address_of_the_nat_for_his_own_key() -> None:
+    inside = v4("198.51.100.30")
+    answers = (found(inside, delegation()), found(OTHER, delegation(OTHER_KEY)))
+    judged = Script(answers=answers).claim(HostPair(OURS, OTHER), OTHER, identity=inside, nat=True)
+    assert judged is not None
+    assert judged.refusal is Reason.NOT_DELEGATED
+
+
+# --- identities that are names ----------------------------------------------------------------------------------
+
+GATE = Identity(IdentityKind.FQDN, b"Gate.Example.")
+
+
+def test_a_name_is_proved_by_the_keys_of_the_record_that_delegates_to_it() -> None:
+    records = found(PEER, delegation(name="gate.example"), delegation(OTHER_KEY, name="other.example"))
+    judged = Script(answers=(records,)).claim(HostPair(OURS, PEER), OTHER, identity=GATE)
+    assert judged is not None
+    assert (judged.keys, judged.refusal) == ((PEER_KEY,), None)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (found(PEER, delegation(name="other.example")), Reason.NOT_DELEGATED),
+        (found(PEER, delegation()), Reason.NOT_DELEGATED),
+        (found(PEER, delegation(name="gate.example"), grade=Grade.INDETERMINATE), Reason.DNSSEC_REQUIRED),
+        (missing(PEER), Reason.NO_KEY),
+        (missing(PEER, Reason.DNS_BOGUS), Reason.DNS_BOGUS),
+    ],
+)
+def test_a_name_that_nobody_delegates_to_proves_nothing(record: KeyAnswer, reason: Reason) -> None:
+    judged = Script(answers=(record,)).claim(HostPair(OURS, PEER), PEER, identity=GATE)
+    assert judged is not None
+    assert (judged.keys, judged.refusal, judged.anonymity) == ((), reason, Anonymity.AUTHENTICATED)
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"\xff\x00", b"." * 300])
+def test_odd_names_are_nobodys(name: bytes) -> None:
+    odd = Identity(IdentityKind.FQDN, name)
+    judged = Script().claim(HostPair(OURS, PEER), PEER, identity=odd)
+    assert judged is not None
+    assert judged.keys == ()
+
+
+# --- anonymous peers --------------------------------------------------------------------------------------------
+
+
+def anonymous_claim(script: Script, destination: Address = PEER, wire: Address = PEER) -> PeerJudged:
+    judged = script.claim(HostPair(OURS, destination), wire, identity=ID_NULL)
+    assert judged is not None
+    return judged
+
+
+@pytest.mark.parametrize(
+    "answer", [missing(PEER), missing(PEER, Reason.DNS_FAILED), missing(PEER, Reason.NO_USABLE_KEY)]
+)
+def test_nobody_gets_his_own_address_where_the_group_accepts_him(answer: KeyAnswer) -> None:
+    script = Script(answers=(answer,), anonymous=Anonymous.ACCEPT)
+    judged = anonymous_claim(script)
+    assert (judged.keys, judged.refusal, judged.anonymity) == ((), None, Anonymity.ANONYMOUS)
+
+
+def refused_as_nobody(judged: PeerJudged) -> bool:
+    return judged.keys == () and judged.anonymity is Anonymity.AUTHENTICATED
+
+
+def test_nobody_is_refused_unless_the_group_accepts_him_and_by_private_always() -> None:
+    assert refused_as_nobody(anonymous_claim(Script(answers=(missing(PEER),))))
+    private = Script(answers=(missing(PRIVATE_PEER),), anonymous=Anonymous.ASK)
+    assert refused_as_nobody(anonymous_claim(private, PRIVATE_PEER, PRIVATE_PEER))
+
+
+def test_nobody_speaks_for_no_other_address() -> None:
+    script = Script(answers=(missing(PEER), missing(OTHER)), anonymous=Anonymous.ASK)
+    assert refused_as_nobody(anonymous_claim(script, PEER, OTHER))
+
+
+@pytest.mark.parametrize("answer", [found(PEER, delegation()), missing(PEER, Reason.DNS_BOGUS)])
+def test_where_a_key_is_published_or_hidden_nobody_is_somebody_else(answer: KeyAnswer) -> None:
+    script = Script(answers=(answer,), anonymous=Anonymous.ACCEPT)
+    assert refused_as_nobody(anonymous_claim(script))
+    assert script.gateway.reasons[Reason.ANONYMOUS_REFUSED] == 1
+
+
+def test_nobody_does_not_get_a_pair_that_somebody_has() -> None:
+    script = Script(anonymous=Anonymous.ACCEPT)
+    script.trap()
+    script.protect()
+    script.answers[PEER] = missing(PEER)
+    assert refused_as_nobody(anonymous_claim(script))
+
+
+def test_nobody_gets_only_what_is_ours_to_give() -> None:
+    clear = v4("198.51.100.130")
+    script = Script(answers=(missing(clear), missing(PEER), missing(CLIENT)), anonymous=Anonymous.ACCEPT)
+    assert anonymous_claim(script, clear, clear).refusal is Reason.NOT_ADMITTED
+    judged = script.claim(HostPair(CLIENT, PEER), PEER, identity=ID_NULL)
+    assert judged is not None
+    assert judged.refusal is Reason.TS_UNACCEPTABLE
 
 
 def test_the_grade_must_satisfy_the_group() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from oe.gateway.liveness import Liveness
 from oe.model import ChildCounters
 
@@ -25,7 +27,14 @@ def test_receiving_only_is_proof_enough() -> None:
 def test_sending_only_raises_doubt_after_patience_and_again_after_more() -> None:
     liveness = Liveness(5.0)
     doubted = [n for n in range(1, 20) if liveness.doubts(counters(0, n), float(n))]
-    assert doubted == [6, 12, 18]
+    assert doubted == [6, 11, 16]
+
+
+def test_the_peer_is_asked_within_patience_of_the_first_unanswered_packet() -> None:
+    liveness = Liveness(5.0)
+    read = [2.5 * n for n in range(1, 9)]
+    doubted = [at for at in read if liveness.doubts(counters(3, 3 if at <= 10.0 else 4), at)]
+    assert doubted == [15.0]
 
 
 def test_an_answer_ends_the_doubt() -> None:
@@ -40,3 +49,10 @@ def test_forgotten_children_start_anew() -> None:
     liveness.doubts(counters(0, 1), 0.0)
     liveness.forget(1)
     assert not liveness.doubts(counters(0, 1), 9.0)
+
+
+def test_each_child_has_its_own_patience() -> None:
+    liveness = Liveness(5.0)
+    for at in (0.0, 2.5, 5.0):
+        assert not liveness.doubts(replace(counters(9, int(at)), child=2), at) or at == 5.0
+        assert not liveness.doubts(counters(int(at), int(at)), at)

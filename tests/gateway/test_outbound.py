@@ -1,7 +1,10 @@
 """Attempts: lookups in any order, several gateways, late answers."""
 
-from oe.messages import KeysLookedUp, LookUpKeys, NegotiationEnded
-from oe.model import Grade, PairState, Reason
+import pytest
+
+from oe.messages import Decide, KeysLookedUp, LookUpKeys, NegotiationEnded, Release
+from oe.model import ID_NULL, Anonymity, Grade, PairState, Reason, Verdict
+from oe.policy.outcome import Anonymous
 from tests.gateway.script import (
     CLIENT,
     OTHER,
@@ -142,3 +145,84 @@ def test_negotiation_knows_every_key_and_whether_it_must_fail_closed() -> None:
     (negotiate,) = script.negotiations()
     assert negotiate.peer_keys == (PEER_KEY, OUR_KEY)
     assert negotiate.fail_closed
+
+
+# --- tunnels with nobody ----------------------------------------------------------------------------------------
+
+
+def test_while_our_key_is_unpublished_we_may_be_nobody_to_a_peer_that_we_know() -> None:
+    script = Script(answers=(missing(OURS), found(PEER, delegation())), anonymous=Anonymous.ASK)
+    script.trap()
+    (negotiate,) = script.negotiations()
+    assert (negotiate.own_identity, negotiate.local.address) == (ID_NULL, OURS)
+    assert negotiate.peer_identity.address == PEER
+    assert (negotiate.peer_keys, negotiate.anonymity) == ((PEER_KEY,), Anonymity.AUTHENTICATED)
+
+
+def test_we_are_nobody_only_where_we_may_and_never_for_a_client() -> None:
+    answers = (missing(OURS), missing(CLIENT), found(PEER, delegation()), found(PRIVATE_PEER, delegation()))
+    for knob in (Anonymous.NO, Anonymous.ACCEPT):
+        script = Script(answers=answers, anonymous=knob)
+        script.trap()
+        assert script.negotiations() == []
+    script = Script(served=("203.0.113.0/24",), answers=answers, anonymous=Anonymous.ASK)
+    script.trap(PRIVATE_PEER)
+    script.trap(source=CLIENT)
+    assert script.negotiations() == []
+
+
+def test_a_peer_without_a_key_is_asked_behind_the_clear_decision() -> None:
+    script = Script(answers=(found(OURS, delegation(OUR_KEY)), missing(PEER)), anonymous=Anonymous.ASK)
+    packet = script.trap()
+    assert script.all(Release) == [Release((packet,), Verdict.CLEAR, fail_closed=False)]
+    (negotiate,) = script.negotiations()
+    assert (negotiate.own_identity.address, negotiate.peer_identity) == (OURS, ID_NULL)
+    assert (negotiate.peer_keys, negotiate.anonymity) == ((), Anonymity.ANONYMOUS)
+    script.protect(key=None)
+    assert [decide.verdict for decide in script.all(Decide)] == [Verdict.CLEAR, Verdict.PROTECTED]
+    status = script.status()
+    assert status is not None
+    assert (status.authentication, status.key_source) == (Anonymity.ANONYMOUS, None)
+
+
+def test_a_stranger_that_refuses_us_is_asked_whether_it_takes_nobody() -> None:
+    script = Script(answers=(found(OURS, delegation(OUR_KEY)), missing(PEER)), anonymous=Anonymous.ASK)
+    script.trap()
+    script.engine_says(ended(script.negotiations()[0].ticket, Reason.WE_WERE_REFUSED))
+    assert [one.own_identity for one in script.negotiations()][1:] == [ID_NULL]
+    script.engine_says(ended(script.negotiations()[1].ticket, Reason.WE_WERE_REFUSED))
+    script.run_until(900.0)
+    assert len(script.negotiations()) == 2
+
+
+def test_two_strangers_are_nobody_to_each_other() -> None:
+    script = Script(answers=(missing(OURS), missing(PEER)), anonymous=Anonymous.ASK)
+    script.trap()
+    assert [one.own_identity for one in script.negotiations()] == [ID_NULL]
+
+
+def test_a_stranger_that_is_silent_is_not_asked_again_and_again() -> None:
+    script = Script(answers=(found(OURS, delegation(OUR_KEY)), missing(PEER)), anonymous=Anonymous.ASK)
+    script.trap()
+    script.run_until(900.0)
+    assert len(script.negotiations()) == 1
+    status = script.status()
+    assert status is not None
+    assert (status.state, status.reason) == (PairState.CLEAR, Reason.NO_KEY)
+
+
+@pytest.mark.parametrize("knob", [Anonymous.NO, Anonymous.ACCEPT])
+def test_strangers_are_asked_only_where_the_group_asks(knob: Anonymous) -> None:
+    script = Script(answers=(found(OURS, delegation(OUR_KEY)), missing(PEER)), anonymous=knob)
+    script.trap()
+    assert script.negotiations() == []
+
+
+def test_a_peer_that_does_not_take_nobody_must_not_cut_us_off() -> None:
+    script = Script(answers=(missing(OURS), found(PEER, delegation())), anonymous=Anonymous.ASK)
+    script.trap()
+    script.engine_says(ended(script.negotiations()[0].ticket, Reason.WE_WERE_REFUSED))
+    status = script.status()
+    assert status is not None
+    assert (status.state, status.reason) == (PairState.CLEAR, Reason.OWN_KEY_UNPUBLISHED)
+    assert Reason.WE_WERE_REFUSED in status.detail

@@ -19,6 +19,9 @@ decided-blocked      B  B  B  P  B  B
 decided-hold         -  H  H  P  H  H
 child-installed      P  P  P  P  P  P
 child-closed         -  H  N  ?  C  B
+idled                -  -  -  ?  -  -
+withdrawn            -  -  -  ?  -  -
+lapsed               -  -  -  -  C  -
 expired              -  ?  N  P  ?  ?
 flushed              ?  ?  ?  ?  ?  ?
 """
@@ -58,9 +61,11 @@ def test_every_row_tells_a_story() -> None:
     assert all(transition.story for transition in TRANSITIONS.values())
 
 
-def test_only_the_end_of_its_sa_and_the_operator_lead_away_from_protected() -> None:
-    away = {event for event in FlowEvent if next_state(PairState.PROTECTED, event) is not PairState.PROTECTED}
-    assert away == {FlowEvent.CHILD_CLOSED, FlowEvent.FLUSHED}
+def test_only_the_end_of_its_sa_leads_away_from_protected() -> None:
+    rows = {event: row.to for (state, event), row in TRANSITIONS.items() if state is PairState.PROTECTED}
+    away = {event for event, to in rows.items() if to is not PairState.PROTECTED}
+    assert away == {FlowEvent.CHILD_CLOSED, FlowEvent.IDLED, FlowEvent.WITHDRAWN, FlowEvent.FLUSHED}
+    assert {rows[event] for event in away} == {None}
 
 
 def test_no_fallback_without_a_way_back_to_unknown() -> None:
@@ -84,7 +89,7 @@ def test_the_diagram_draws_every_change_once() -> None:
     lines = text.splitlines()
     assert lines[:2] == ["stateDiagram-v2", "    [*] --> unknown"]
     assert "    unknown --> held: trapped" in lines
-    assert "    protected --> unknown: child-closed, flushed" in lines
+    assert "    protected --> unknown: child-closed, idled, withdrawn, flushed" in lines
     assert text.endswith("\n")
     drawn = {
         (line.split(" --> ")[0].strip(), event, line.split(" --> ")[1].split(": ")[0])

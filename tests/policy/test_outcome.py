@@ -13,11 +13,13 @@ from oe.policy.outcome import (
     FAILURES,
     HOLD_RETRY,
     SHORTEST,
+    Anonymous,
     Dnssec,
     Failure,
     GroupSettings,
     Outcome,
     Unreachable,
+    anonymous_for,
     decide,
     may_use,
 )
@@ -212,4 +214,11 @@ def test_which_answers_may_be_used(
 
 
 def test_defaults() -> None:
-    assert GroupSettings() == GroupSettings(Dnssec.PREFER, Unreachable.AUTO)
+    assert GroupSettings() == GroupSettings(Dnssec.PREFER, Unreachable.AUTO, Anonymous.NO)
+
+
+@pytest.mark.parametrize("knob", Anonymous)
+def test_private_never_talks_to_nobody(knob: Anonymous) -> None:
+    settings = GroupSettings(anonymous=knob)
+    assert anonymous_for(Group.PRIVATE, settings) is Anonymous.NO
+    assert anonymous_for(Group.PRIVATE_OR_CLEAR, settings) is knob

@@ -1,0 +1,57 @@
+"""Counters of the Child SAs in place: read while there is anything to count, and looked at for dead peers."""
+
+from collections.abc import Callable
+
+from oe.gateway.context import Context
+from oe.gateway.liveness import Liveness
+from oe.gateway.pairs import Pair
+from oe.messages import CountersRead, ReadCounters
+
+
+class Counting:
+    """`pair_of(child)` finds the pair of a Child SA; `doubt(pair, child, now)` hears of one that is used one way."""
+
+    def __init__(
+        self,
+        context: Context,
+        pair_of: Callable[[int], Pair | None],
+        doubt: Callable[[Pair, int, float], None],
+    ) -> None:
+        self._context = context
+        self._pair_of = pair_of
+        self._doubt = doubt
+        self._liveness = Liveness(context.settings.liveness)
+        self._is_due = False
+        """A reading is asked for, or will be."""
+
+    def begin(self, now: float) -> None:
+        """There is something to count. Counters are read twice in a liveness time, however many pairs come."""
+        if not self._is_due:
+            self._is_due = True
+            self._context.timers.set(("counters", None), now + self._context.settings.liveness / 2)
+
+    def end(self) -> None:
+        """There is nothing left to count."""
+        self._is_due = False
+        self._context.timers.cancel(("counters", None))
+
+    def ask(self) -> None:
+        self._context.emit(ReadCounters())
+
+    def read(self, event: CountersRead, now: float) -> None:
+        """The counters came. The caller begins again if there is still something to count."""
+        self._is_due = False
+        for counters in event.counters:
+            pair = self._pair_of(counters.child)
+            if pair is None:
+                continue
+            pair.traffic.read(counters, now)
+            if self._liveness.doubts(counters, now):
+                self._doubt(pair, counters.child, now)
+
+    def hears(self, child: int, now: float) -> bool:
+        """Something came in this Child SA lately."""
+        return self._liveness.hears(child, now)
+
+    def forget(self, child: int) -> None:
+        self._liveness.forget(child)
