@@ -38,6 +38,8 @@ _HASHES: dict[SignatureScheme, hashes.HashAlgorithm] = {
     SignatureScheme.ECDSA_SHA384: hashes.SHA384(),
     SignatureScheme.ECDSA_SHA512: hashes.SHA512(),
 }
+_PADDINGS = {scheme: padding.PSS(padding.MGF1(digest), digest.digest_size) for scheme, digest in _HASHES.items()}
+"""For RSA."""
 _SCHEMES = {
     KeyAlgorithm.RSA: {
         SignatureScheme.RSA_PSS_SHA256,
@@ -60,6 +62,7 @@ class KeyType(StrEnum):
     RSA3072 = "rsa3072"
     RSA2048 = "rsa2048"
     ECDSA_P256 = "ecdsa-p256"
+    ECDSA_P384 = "ecdsa-p384"
     ED25519 = "ed25519"
 
 
@@ -94,7 +97,7 @@ class KeyStore:
         digest = _HASHES[scheme]
         if isinstance(key, ec.EllipticCurvePrivateKey):
             return key.sign(octets, ec.ECDSA(digest))
-        return key.sign(octets, padding.PSS(padding.MGF1(digest), digest.digest_size), digest)
+        return key.sign(octets, _PADDINGS[scheme], digest)
 
     def __repr__(self) -> str:
         return f"KeyStore({', '.join(map(repr, self._keys))})"
@@ -162,6 +165,8 @@ def _new_key(kind: KeyType) -> PrivateKey:
             return ed25519.Ed25519PrivateKey.generate()
         case KeyType.ECDSA_P256:
             return ec.generate_private_key(ec.SECP256R1())
+        case KeyType.ECDSA_P384:
+            return ec.generate_private_key(ec.SECP384R1())
         case KeyType.RSA2048:
             return rsa.generate_private_key(PUBLIC_EXPONENT, 2048)
         case KeyType.RSA3072:
@@ -211,10 +216,10 @@ def _load_file(path: Path) -> PrivateKey:
         raise ConfigError(f"{path}: not a private key in PEM form without passphrase") from None
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
         return key
-    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
         return key
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key
     raise ConfigError(
-        f"{path}: unsuitable key; RSA of {MIN_RSA_BITS} bits or more, ECDSA on P-256 and Ed25519 are used"
+        f"{path}: unsuitable key; RSA of {MIN_RSA_BITS} bits or more, ECDSA on P-256 and P-384, Ed25519 are used"
     )

@@ -173,6 +173,7 @@ def pair_row(status: PairStatus, backend: str, now: float) -> Row:
         "reason": status.reason.value,
         "detail": status.detail,
         "grade": status.grade.value if status.grade else None,
+        "authentication": status.authentication.name.lower() if status.authentication is not None else None,
         "backend": backend,
         "held": status.held,
         "lost": status.lost,

@@ -21,6 +21,8 @@ WIDE = 200
 
 STYLES = {"protected": "green", "clear": "yellow", "blocked": "red", "held": "cyan", "negotiating": "cyan"}
 COLUMNS = ("source", "destination", "group", "state", "reason", "grade", "peer", "held", "lost", "expires")
+AUTHENTICATION = "authentication"
+"""A column more, before `held`, where a peer is anonymous; else it would say the same of every tunnel."""
 
 Document = Mapping[str, Any]
 
@@ -67,11 +69,14 @@ def picture(document: Document) -> RenderableType:
 
 def _table(pairs: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in COLUMNS:
+    columns = list(COLUMNS)
+    if any(pair[AUTHENTICATION] == "anonymous" for pair in pairs):
+        columns.insert(columns.index("held"), AUTHENTICATION)
+    for name in columns:
         numeric = name in ("held", "lost", "expires")
         table.add_column(name, justify="right" if numeric else "left", no_wrap=name in ("source", "destination"))
     for pair in pairs:
-        cells = {name: Text("-" if pair[name] is None else str(pair[name])) for name in COLUMNS}
+        cells = {name: Text("-" if pair[name] is None else str(pair[name])) for name in columns}
         cells["state"].stylize(STYLES.get(pair["state"], ""))
         if pair["expires"] is not None:
             cells["expires"] = Text(duration(pair["expires"]))

@@ -5,6 +5,7 @@ or, where nobody waits for an answer, a line in the log.
 """
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ import structlog
 from oe.errors import KernelError, OeError
 from oe.ipsec.model import Backend
 from oe.messages import (
+    ChildExpired,
     ChildInstalled,
     Command,
     CountersRead,
@@ -24,7 +26,9 @@ from oe.messages import (
     Event,
     Finish,
     InstallChild,
+    KeepMapping,
     LookUpKeys,
+    MoveChild,
     Note,
     OctetsSigned,
     ReadCounters,
@@ -69,6 +73,7 @@ class Sockets(Protocol):
     """As `oe.ike.udp.UdpSockets`."""
 
     def send(self, datagram: SendDatagram) -> None: ...
+    def keep_mapping(self, mapping: KeepMapping) -> None: ...
 
 
 class Keys(Protocol):
@@ -136,6 +141,10 @@ class Hands:
         self._tools.sockets.send(command)
 
     @carry_out.register
+    def _(self, command: KeepMapping) -> None:
+        self._tools.sockets.keep_mapping(command)
+
+    @carry_out.register
     def _(self, command: SignOctets) -> None:
         # RSA signing takes up to a millisecond and lets go of the interpreter: packets need not wait for it.
         future = self._loop.run_in_executor(
@@ -171,6 +180,15 @@ class Hands:
     @carry_out.register
     def _(self, command: RemoveChild) -> None:
         self._try("child-not-removed", lambda: self._tools.backend.remove(command.child))
+
+    @carry_out.register
+    def _(self, command: MoveChild) -> None:
+        try:
+            self._tools.backend.move(command.child, command.remote, command.encapsulation)
+        except KernelError as error:
+            self._log.error("child-not-moved", error=str(error))
+            if error.errno != errno.EOPNOTSUPP:
+                self._feed(ChildExpired(command.child, hard=True))
 
     @carry_out.register
     def _(self, command: ReadCounters) -> None:

@@ -6,6 +6,7 @@ those stay shut.
 """
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -20,13 +21,14 @@ import structlog
 
 from oe.config import Config
 from oe.control import ControlServer, Json, Refused
+from oe.crashsecret import load as load_crash_secret
 from oe.daemon.addresses import AddressWatch
 from oe.daemon.hands import Hands, Tools
 from oe.daemon.keeper import Keeper
 from oe.daemon.machine import ROOT, choose_backend, global_addresses, own_addresses, resolver_users, trap_spec
 from oe.daemon.reload import Input, read_anew, read_input, report
 from oe.dnskeys.resolver import Resolver
-from oe.errors import OeError, ParseError
+from oe.errors import ConfigError, OeError, ParseError
 from oe.gateway import Gateway, GatewaySettings, OwnSide, Rules
 from oe.ike.endpoint import Endpoint
 from oe.ike.rehearsal import rehearse
@@ -43,7 +45,7 @@ from oe.messages import (
     Started,
     StopAsked,
 )
-from oe.model import MARK_EXEMPT, Address, Group, HostPair, Reason
+from oe.model import MARK_EXEMPT, Address, Group, HostPair, Reason, Secret
 from oe.observe import DaemonStatus, configure_log, status_document
 from oe.trap.holds import HoldTable
 from oe.trap.nft import NftTable
@@ -119,21 +121,39 @@ class Service:
             setup_budget=gateway.setup_budget,
             max_pairs=gateway.max_pairs,
             liveness=gateway.liveness,
+            idle=gateway.idle,
             ike_port=config.ike.port,
         )
         holds = HoldTable(
             per_pair=gateway.hold_per_pair, total=gateway.hold_in_all, patience=gateway.setup_budget + HOLD_MARGIN
         )
-        ike = IkeSettings(child_lifetime=gateway.child_lifetime, child_octets=gateway.child_octets)
+        ike = IkeSettings(
+            additional_key_exchange=config.ike.additional_key_exchange,
+            nat_port=config.ike.nat_port,
+            child_lifetime=gateway.child_lifetime,
+            child_octets=gateway.child_octets,
+            ike_lifetime=gateway.ike_lifetime,
+        )
+        crash_secret = self._crash_secret()
         return Gateway(
             settings,
             rules.policies,
             own,
-            lambda admits: Endpoint(ike, own.keys, os.urandom, admits, tickets, count(1)),
+            lambda admits: Endpoint(ike, own.keys, os.urandom, admits, tickets, count(1), crash_secret),
             holds,
             tickets,
             os.urandom,
         )
+
+    def _crash_secret(self) -> Secret | None:
+        """None: without it we work all the same, only peers notice a crash of ours later."""
+        if not self._input.config.ike.crash_tokens:
+            return None
+        try:
+            return load_crash_secret(self._input.config.paths.state)
+        except ConfigError as error:
+            self._log.warning("no-crash-secret", error=str(error), meaning="peers notice a crash of ours later")
+            return None
 
     async def serve(self) -> int:
         """Start, work until told to stop, stop. 0 after an orderly stop."""
@@ -146,6 +166,9 @@ class Service:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     self._loop.add_signal_handler(number, self._feed, StopAsked())
                 self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+                # What stands now stands for good: the collector need not look through it while packets wait.
+                gc.collect()
+                gc.freeze()
                 self._log.info("ready", backend=self._backend.name, why=self._backend_found.why)
                 await self._finished.wait()
                 self._log.info("stopping")
@@ -172,6 +195,7 @@ class Service:
         sockets = UdpSockets(self._feed, mark=MARK_EXEMPT, port=config.ike.port, nat_port=config.ike.nat_port)
         sockets.open(self._loop)
         stack.callback(sockets.close)
+        self._backend.join(sockets)
         resolver = self._resolver = Resolver(list(config.dns.resolvers), MARK_EXEMPT, self._feed, self._loop.time)
         resolver.start()
         stack.callback(resolver.close)
@@ -227,11 +251,14 @@ class Service:
         self._carry_out()
 
     def _carry_out(self) -> None:
+        """Every command, in order. What one brings about is worked on when all are done."""
+        was_working, self._working = self._working, True
         for command in self._gateway.take():
             try:
                 self._hands.carry_out(command)
             except Exception:
                 self._log.exception("command-not-carried-out", kind=type(command).__name__)
+        self._working = was_working
 
     def _ring(self) -> None:
         self._timer = None

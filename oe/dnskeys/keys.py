@@ -1,22 +1,38 @@
 """Is a published key whole, and is it strong enough to be used?"""
 
+from dataclasses import dataclass
+
 from oe.errors import ParseError
 from oe.model import KeyAlgorithm, PublicKey
 from oe.wire import Reader
 
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
-MAX_RSA_EXPONENT_BITS = 64
+MAX_RSA_EXPONENT_BITS = 33
 """A verifier's work grows with the exponent; real ones have 17 bits."""
 
-_P256_OCTETS = 64
-_P384_OCTETS = 96
 _ED25519_OCTETS = 32
 _ED448_OCTETS = 57
 
-# The curve y² = x³ - 3x + b over the field of p elements (FIPS 186-4 D.1.2.3).
-_P256_P = 2**256 - 2**224 + 2**192 + 2**96 - 1
-_P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """y² = x³ - 3x + b over the field of p elements (FIPS 186-4 D.1.2.3 and D.1.2.4)."""
+
+    p: int
+    b: int
+
+
+_P256 = _Curve(
+    2**256 - 2**224 + 2**192 + 2**96 - 1,
+    0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B,
+)
+_P384 = _Curve(
+    2**384 - 2**128 - 2**96 + 2**32 - 1,
+    0xB3312FA7E23EE7E4988E056BE3F82D19181D9C6EFE8141120314088F5013875AC656398D8A2ED19D2A85C8EDD3EC2AEF,
+)
+_CURVES = {64: _P256, 96: _P384}
+"""By octets of the key."""
 
 
 def weakness(key: PublicKey) -> str | None:
@@ -42,14 +58,14 @@ def _rsa(data: bytes) -> str | None:
 
 
 def _ecdsa(data: bytes) -> str | None:
-    """RFC 6605 4: x and y, 32 octets each for P-256."""
-    if len(data) == _P384_OCTETS:
-        return "ECDSA key on P-384; P-256 is used"
-    if len(data) != _P256_OCTETS:
-        raise ParseError("ECDSA key", f"{len(data)} octets instead of {_P256_OCTETS}")
-    x, y = int.from_bytes(data[:32], "big"), int.from_bytes(data[32:], "big")
-    if max(x, y) >= _P256_P or (y * y - x * x * x + 3 * x - _P256_B) % _P256_P:
-        raise ParseError("ECDSA key", "not a point of the curve P-256")
+    """RFC 6605 4: x and y, 32 octets each for P-256 and 48 for P-384."""
+    curve = _CURVES.get(len(data))
+    if curve is None:
+        raise ParseError("ECDSA key", f"{len(data)} octets instead of 64 or 96")
+    half = len(data) // 2
+    x, y = int.from_bytes(data[:half], "big"), int.from_bytes(data[half:], "big")
+    if max(x, y) >= curve.p or (y * y - x * x * x + 3 * x - curve.b) % curve.p:
+        raise ParseError("ECDSA key", f"not a point of the curve P-{8 * half}")
     return None
 
 

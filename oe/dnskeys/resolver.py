@@ -1,14 +1,19 @@
 """The key lookup on the running asyncio loop: a thin hand around `KeyEngine`."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from os import urandom
 
-from oe.dnskeys.engine import KeyEngine
+from oe.dnskeys.engine import KeyEngine, Output
 from oe.dnskeys.exchange import CloseAttempt, SendQuery
 from oe.dnskeys.sockets import DatagramAttempt, StreamAttempt, check_mark
 from oe.messages import KeysLookedUp, LookUpKeys
 from oe.model import Address, SocketAddress
+
+TURN = 0.004
+"""Seconds spent on answers and queries before the event loop gets its turn again: what an answer starts takes a while,
+and packets wait in the trap."""
 
 
 class Resolver:
@@ -26,6 +31,7 @@ class Resolver:
         clock: Callable[[], float],
     ) -> None:
         self._engine = KeyEngine(tuple(servers), urandom)
+        self._output: deque[Output] = deque()
         self._mark = mark
         self._on_answer = on_answer
         self._clock = clock
@@ -75,16 +81,24 @@ class Resolver:
     def _settle(self) -> None:
         """Carry out the engine's output and set the timer to its deadline."""
         self._settling = None
-        for output in self._engine.take():
-            match output:
-                case SendQuery():
-                    self._send(output)
-                case CloseAttempt(number):
-                    if attempt := self._attempts.pop(number, None):
-                        attempt.close()
-                case KeysLookedUp():
-                    self._on_answer(output)
+        enough = self._clock() + TURN
+        self._output += self._engine.take()
+        while self._output:
+            self._carry_out(self._output.popleft())
+            if self._clock() > enough:
+                self._settle_soon()
+                return
         self._set_timer()
+
+    def _carry_out(self, output: Output) -> None:
+        match output:
+            case SendQuery():
+                self._send(output)
+            case CloseAttempt(number):
+                if attempt := self._attempts.pop(number, None):
+                    attempt.close()
+            case KeysLookedUp():
+                self._on_answer(output)
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from oe.messages import ChildExpired, PeerMoved
-from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, Reason
+from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, Reason, SocketAddress
 
 REPLAY_WINDOW = 256
 """Packets; RFC 4303 3.4.3 asks for 64 where speed is expected, parallel paths and queues reorder by more."""
@@ -26,7 +26,7 @@ BackendEvent = ChildExpired | PeerMoved
 
 
 SOFT = 0.75
-"""Share of a hard limit, be it seconds, octets or packets, at which an SA asks for its successor."""
+"""Share of a hard limit in octets or packets at which an SA asks for its successor. Time is watched by who made it."""
 
 
 class BackendName(StrEnum):
@@ -76,6 +76,16 @@ class Probe:
     why: str
 
 
+class UdpSockets(Protocol):
+    """IKE's sockets on port 4500, which ESP in UDP shares (RFC 3948). As `oe.ike.udp.UdpSockets`."""
+
+    def leave_esp_to_kernel(self) -> None: ...
+
+    def deliver_esp(self, deliver: Callable[[SocketAddress, SocketAddress, bytes], None], /) -> None: ...
+
+    def carrier(self, local: SocketAddress, remote: SocketAddress, /) -> Callable[[bytes], bool]: ...
+
+
 class Backend(Protocol):
     """Carries ESP for Child SAs.
 
@@ -102,6 +112,9 @@ class Backend(Protocol):
     def tunnel_mtu(self) -> int:
         """Octets of the largest packet that goes through `tunnel_interface` in one piece; 0 without such a device."""
 
+    def join(self, sockets: UdpSockets) -> None:
+        """Have ESP in UDP go through these sockets. Before the first `install`; raises MachineLacks."""
+
     def start(self, loop: Loop, on_event: Callable[[BackendEvent], None]) -> None:
         """Take away what a crashed run left behind, and be ready.
 
@@ -118,7 +131,7 @@ class Backend(Protocol):
         The lifetime counts from the first half. After it, or when one direction has carried the octets or packets it
         may, `ChildExpired(hard=True)` is reported: the SAs are gone, and packets of the pair are *dropped* until
         `remove` is called, so that nothing leaves before it is decided anew. `ChildExpired(hard=False)` comes at three
-        quarters of any of these.
+        quarters of the octets or packets. Of time it says nothing: who knows the lifetime needs nobody to tell it.
         """
 
     def move(self, child: int, remote: Address, encapsulation: Encapsulation | None) -> None:

@@ -39,17 +39,17 @@ class NativeReader(Reader):
     __slots__ = ()
 
     def u16(self, what: str) -> int:
-        return int.from_bytes(self._advance(2, what), _ORDER)
+        return int.from_bytes(self.take(2, what), _ORDER)
 
     def u32(self, what: str) -> int:
-        return int.from_bytes(self._advance(4, what), _ORDER)
+        return int.from_bytes(self.take(4, what), _ORDER)
 
     def u64(self, what: str) -> int:
-        return int.from_bytes(self._advance(8, what), _ORDER)
+        return int.from_bytes(self.take(8, what), _ORDER)
 
     def fields(self, layout: Struct, what: str) -> tuple[Any, ...]:
         """The fields of a C structure."""
-        return layout.unpack(self._advance(layout.size, what))
+        return layout.unpack(self.take(layout.size, what))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from struct import Struct
 
 from oe.errors import MachineLacks
 
-_OVERHEAD = 77
-"""Octets around an inner packet at most: IPv6 header 40, ESP header and IV 16, padding and trailer 5, ICV 16."""
+_OVERHEAD = 85
+"""Octets around an inner packet at most: IPv6 header 40, UDP 8, ESP header and IV 16, padding and trailer 5, ICV 16."""
 
 _SMALLEST_MTU = 1280
 """Below this the kernel has no IPv6 on a device."""

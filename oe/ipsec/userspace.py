@@ -2,6 +2,8 @@
 
 marked packet → rule → TUN ──read── outbound SA of its pair ──seal── raw socket → peer
 peer → raw socket ── SPI ── inbound SA ──open, check── TUN → kernel: deliver or forward
+
+Where there is a NAT on the way, IKE's socket on port 4500 takes the raw socket's place (RFC 3948).
 """
 
 import errno
@@ -15,19 +17,19 @@ from oe.errors import KernelError
 from oe.ipsec.allowance import Allowance
 from oe.ipsec.esp import InboundEsp, OutboundEsp, addresses_octets, addresses_of
 from oe.ipsec.esp_socket import EspSocket
-from oe.ipsec.model import FIRST_SPI, PACKETS, SOFT, BackendEvent, BackendName, Loop, Marks, Timer
+from oe.ipsec.model import FIRST_SPI, PACKETS, BackendEvent, BackendName, Loop, Marks, Timer, UdpSockets
 from oe.ipsec.shield import Shield
 from oe.ipsec.succession import Succession
 from oe.ipsec.tun import Tun
-from oe.messages import ChildExpired
-from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, Reason
+from oe.messages import ChildExpired, PeerMoved
+from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, Reason, SocketAddress
 
 _DRAIN = 64
 """Packets handled before other things of the event loop have their turn."""
 
 _RESERVATION = 30.0
 
-_UNFIT = "only tunnel mode without UDP encapsulation"
+_UNFIT = "only tunnel mode, and ESP in UDP only with the sockets for it"
 
 
 @dataclass(slots=True)
@@ -37,8 +39,7 @@ class _Outlet:
     child: int
     esp: OutboundEsp
     allowance: Allowance
-    socket: EspSocket
-    remote: str
+    send: Callable[[bytes], bool]
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class _Placed:
     """What is in place of one Child SA."""
 
     child: ChildSa
-    timers: tuple[Timer, ...]
+    end: Timer
     entrance: _Entrance | None = None
     outlet: _Outlet | None = None
     is_soft: bool = False
@@ -75,7 +76,7 @@ class UserspaceBackend:
 
     name = BackendName.USERSPACE
     modes = frozenset({Mode.TUNNEL})
-    encapsulates = False
+    encapsulates = True
 
     _loop: Loop
     _on_event: Callable[[BackendEvent], None]
@@ -93,6 +94,9 @@ class UserspaceBackend:
         self._succession: Succession[bytes, _Outlet] = Succession()
         self._outlets: dict[bytes, _Outlet] = {}
         self._reserved: dict[int, float] = {}
+        self._udp: UdpSockets | None = None
+        self._seen_at: dict[int, SocketAddress] = {}
+        """Child SAs whose peer sends from elsewhere than agreed, and that was reported."""
         self._drops: Counter[Reason] = Counter()
 
     @property
@@ -102,6 +106,10 @@ class UserspaceBackend:
     @property
     def tunnel_mtu(self) -> int:
         return self._tun.mtu
+
+    def join(self, sockets: UdpSockets) -> None:
+        self._udp = sockets
+        sockets.deliver_esp(self._take_from_udp)
 
     def start(self, loop: Loop, on_event: Callable[[BackendEvent], None]) -> None:
         self._loop, self._on_event = loop, on_event
@@ -124,7 +132,7 @@ class UserspaceBackend:
         inlet = self._inlet(child)
         placed = self._placed.get(child.id)
         if placed is None:
-            placed = self._placed[child.id] = _Placed(child, self._timers(child))
+            placed = self._placed[child.id] = _Placed(child, self._end_of(child))
         if directions is not Directions.OUTBOUND:
             esp = InboundEsp(child.inbound, child.esn, child.pair)
             placed.entrance = _Entrance(child.id, esp, Allowance(child.octets, None))
@@ -133,7 +141,7 @@ class UserspaceBackend:
         if directions is not Directions.INBOUND:
             allowance = Allowance(child.octets, None if child.esn else PACKETS)
             sealer = OutboundEsp(child.outbound, child.esn)
-            placed.outlet = _Outlet(child.id, sealer, allowance, inlet.socket, str(child.remote))
+            placed.outlet = _Outlet(child.id, sealer, allowance, self._way(child))
             place = addresses_octets(child.pair.source, child.pair.destination)
             self._succession.claim(place, child.id, placed.outlet)
             self._outlets[place] = placed.outlet
@@ -142,8 +150,8 @@ class UserspaceBackend:
         placed = self._placed.pop(child, None)
         if placed is None:
             return
-        for timer in placed.timers:
-            timer.cancel()
+        placed.end.cancel()
+        self._seen_at.pop(child, None)
         pair = placed.child.pair
         if placed.entrance is not None:
             del self._inlets[placed.child.local].entrances[placed.child.inbound.spi]
@@ -159,11 +167,12 @@ class UserspaceBackend:
         placed = self._placed.get(child)
         if placed is None:
             return
-        if encapsulation is not None:
-            raise KernelError("move", f"Child SA {placed.child.pair}", errno.EOPNOTSUPP, _UNFIT)
-        placed.child = replace(placed.child, remote=remote)
+        moved = replace(placed.child, remote=remote, encapsulation=encapsulation)
+        self._check_fit("move", moved)
+        placed.child = moved
+        self._seen_at.pop(child, None)
         if placed.outlet is not None:
-            placed.outlet.remote = str(remote)
+            placed.outlet.send = self._way(moved)
 
     def counters(self) -> tuple[ChildCounters, ...]:
         return tuple(
@@ -207,7 +216,7 @@ class UserspaceBackend:
             esp = outlet.esp.seal(packet)
             if isinstance(esp, Reason):
                 self._drops[esp] += 1
-            elif not outlet.socket.send(esp, outlet.remote):
+            elif not outlet.send(esp):
                 self._drops[Reason.ESP_NOT_SENT] += 1
             if outlet.esp.octets >= outlet.allowance.octets or outlet.esp.packets >= outlet.allowance.packets:
                 self._wear(outlet)
@@ -218,31 +227,67 @@ class UserspaceBackend:
             esp = inlet.socket.receive()
             if esp is None:
                 return
-            entrance = inlet.entrances.get(int.from_bytes(esp[:4], "big"))
-            if entrance is None:
-                self._drops[Reason.ESP_UNKNOWN_SPI] += 1
-                continue
-            packet = entrance.esp.open(esp)
-            if isinstance(packet, Reason):
-                self._drops[packet] += 1
-            elif packet and not self._tun.write(packet):
-                self._drops[Reason.PACKET_MALFORMED] += 1
-            if entrance.esp.octets >= entrance.allowance.octets:
-                self._wear(entrance)
+            self._take(inlet, esp)
+
+    def _take_from_udp(self, local: SocketAddress, remote: SocketAddress, esp: bytes) -> None:
+        """ESP in UDP. It may tell where the peer is before IKE does."""
+        inlet = self._inlets.get(local.address)
+        if inlet is None:
+            self._drops[Reason.ESP_UNKNOWN_SPI] += 1
+            return
+        taken = self._take(inlet, esp)
+        placed = self._placed.get(taken) if taken is not None else None
+        if taken is None or placed is None:
+            return
+        known = placed.child.encapsulation
+        if known is None or remote == SocketAddress(placed.child.remote, known.remote_port):
+            self._seen_at.pop(taken, None)
+        elif self._seen_at.get(taken) != remote:
+            self._seen_at[taken] = remote
+            self._loop.call_soon(partial(self._on_event, PeerMoved(taken, remote)))
+
+    def _take(self, inlet: _Inlet, esp: bytes) -> int | None:
+        """The Child SA that a packet from the network came through, if it was genuine and fresh."""
+        entrance = inlet.entrances.get(int.from_bytes(esp[:4], "big"))
+        if entrance is None:
+            self._drops[Reason.ESP_UNKNOWN_SPI] += 1
+            return None
+        packet = entrance.esp.open(esp)
+        if isinstance(packet, Reason):
+            self._drops[packet] += 1
+            return None
+        if packet and not self._tun.write(packet):
+            self._drops[Reason.PACKET_MALFORMED] += 1
+        if entrance.esp.octets >= entrance.allowance.octets:
+            self._wear(entrance)
+        return entrance.child
 
     # --- Child SAs -------------------------------------------------------------------------------------------
 
     def _check(self, child: ChildSa, directions: Directions) -> None:
         """Raise KernelError for what cannot be carried or is there already."""
         subject = f"Child SA {child.pair}"
-        if child.mode not in self.modes or child.encapsulation is not None:
-            raise KernelError("install", subject, errno.EOPNOTSUPP, _UNFIT)
+        self._check_fit("install", child)
         placed = self._placed.get(child.id)
         inlet = self._inlets.get(child.local)
         if directions is not Directions.OUTBOUND and inlet is not None and child.inbound.spi in inlet.entrances:
             raise KernelError("install", subject, errno.EEXIST, f"inbound SPI {child.inbound.spi:08x} is in use")
         if directions is not Directions.INBOUND and placed is not None and placed.outlet is not None:
             raise KernelError("install", subject, errno.EEXIST, "the outbound SA is in place already")
+
+    def _check_fit(self, operation: str, child: ChildSa) -> None:
+        unfit = child.mode not in self.modes or (child.encapsulation is not None and self._udp is None)
+        if unfit:
+            raise KernelError(operation, f"Child SA {child.pair}", errno.EOPNOTSUPP, _UNFIT)
+
+    def _way(self, child: ChildSa) -> Callable[[bytes], bool]:
+        """What sends ESP to the peer of a Child SA."""
+        ports = child.encapsulation
+        if ports is None or self._udp is None:
+            socket, remote = self._inlet(child).socket, str(child.remote)
+            return lambda esp: socket.send(esp, remote)
+        local = SocketAddress(child.local, ports.local_port)
+        return self._udp.carrier(local, SocketAddress(child.remote, ports.remote_port))
 
     def _inlet(self, child: ChildSa) -> _Inlet:
         inlet = self._inlets.get(child.local)
@@ -256,12 +301,8 @@ class UserspaceBackend:
             self._loop.add_reader(socket.fileno(), partial(self._drain_inlet, inlet))
         return inlet
 
-    def _timers(self, child: ChildSa) -> tuple[Timer, ...]:
-        now = self._loop.time()
-        return (
-            self._loop.call_at(now + child.lifetime * SOFT, partial(self._soften, child.id)),
-            self._loop.call_at(now + child.lifetime, partial(self._expire, child.id)),
-        )
+    def _end_of(self, child: ChildSa) -> Timer:
+        return self._loop.call_at(self._loop.time() + child.lifetime, partial(self._expire, child.id))
 
     def _wear(self, half: _Outlet | _Entrance) -> None:
         """A half has carried a good part of what it may, or all. Told later: packets are being worked on."""

@@ -1,19 +1,16 @@
 """The kernel back end: Child SAs as XFRM states and policies."""
 
 import errno
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from oe.errors import KernelError
 from oe.ipsec import xfrm_wire as wire
-from oe.ipsec.model import BackendEvent, BackendName, Loop
+from oe.ipsec.model import BackendEvent, BackendName, Loop, UdpSockets
 from oe.ipsec.netlink import NETLINK_XFRM, Multicast, Netlink
 from oe.ipsec.netlink_wire import EXCLUSIVE, Message
 from oe.ipsec.operations import (
-    EXEMPTION_PRIORITY,
     RESERVED_REQID,
     AddSa,
     KernelSa,
@@ -25,9 +22,7 @@ from oe.ipsec.operations import (
     RemoveSa,
     ReplaceSa,
     SaKey,
-    Selector,
     UpdateSa,
-    Way,
     exemptions,
     sas_between,
     undo,
@@ -41,9 +36,6 @@ _Subject = KernelSa | Policy | str
 
 _GONE = frozenset({errno.ENOENT, errno.ESRCH})
 _DRAIN = 64
-
-_IP_XFRM_POLICY = 17
-_IPV6_XFRM_POLICY = 35
 
 _STATISTICS = Path("/proc/thread-self/net/xfrm_stat")
 _REASONS = {
@@ -91,6 +83,9 @@ class XfrmBackend:
         self._statistics_at_start = _read_statistics()
         self._loop, self._on_event = loop, on_event
         loop.add_reader(self._news.fileno(), self._hear)
+
+    def join(self, sockets: UdpSockets) -> None:
+        sockets.leave_esp_to_kernel()
 
     def reserve_spi(self, local: Address, remote: Address) -> int:
         body = wire.encode_spi_request(remote, local, RESERVED_REQID)
@@ -313,19 +308,6 @@ class XfrmBackend:
         if self._seen_at.get(child) != remote:
             self._seen_at[child] = remote
             self._on_event(PeerMoved(child, remote))
-
-
-def exempt_socket(sock: socket.socket) -> None:
-    """Let a socket's own packets pass in clear, both ways, whatever policies are in place: IKE between two hosts runs
-    between the very addresses whose traffic it protects. Raises OSError; needs CAP_NET_ADMIN."""
-    nowhere: Address
-    if sock.family == socket.AF_INET:
-        level, option, nowhere = socket.IPPROTO_IP, _IP_XFRM_POLICY, IPv4Address(0)
-    else:
-        level, option, nowhere = socket.IPPROTO_IPV6, _IPV6_XFRM_POLICY, IPv6Address(0)
-    for way in (Way.IN, Way.OUT):
-        policy = Policy(Selector(nowhere, 0, nowhere, 0), way, None, EXEMPTION_PRIORITY)
-        sock.setsockopt(level, option, wire.encode_policy_info(policy))
 
 
 def _read_statistics() -> dict[Reason, int]:

@@ -124,8 +124,8 @@ def _sa_info(
 def _sa_lifetime(sa: KernelSa) -> bytes:
     # The kernel counts whole seconds from the second in which the SA was added: up to one too few.
     seconds = ceil(sa.lifetime) + 1
-    soft = max(1, int(sa.lifetime * SOFT))  # 0 would be no limit
-    return _LIFETIME.pack(*_limits(sa.octets), *_limits(sa.packets), soft, seconds, 0, 0)
+    never = 0
+    return _LIFETIME.pack(*_limits(sa.octets), *_limits(sa.packets), never, seconds, 0, 0)
 
 
 def _limits(hard: int | None) -> tuple[int, int]:

@@ -171,7 +171,7 @@ def _floor_chains(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
         yield _chain(
             chain,
             *_LATER_FRAGMENTS,
-            "meta l4proto { esp, ah } return",
+            "meta l4proto esp return",
             f"udp dport {{ {spec.ike_port}, {spec.nat_port} }} return",
             f"{_NEIGHBOURS} return",
             *_errors_about_esp(spec.nat_port),
@@ -190,17 +190,17 @@ def _floor_chains(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
 
 
 def _exemptions(spec: TrapSpec) -> Iterable[str]:
-    # The kernel's ESP-in-UDP comes by here too; our own sockets carry the mark.
-    encapsulated = None if spec.tunnel else f"udp sport {spec.nat_port} accept"
+    # The kernel's ESP-in-UDP comes by here too; our own sockets carry the mark. At the floor clients' packets come by.
+    encapsulated = None if spec.tunnel else f"udp sport {spec.nat_port} fib saddr type local accept"
     yield _chain(
         "exempt",
         f"meta mark & {_ALL_MARKS:#x} == {MARK_EXEMPT:#x} accept",
-        "meta l4proto { esp, ah } accept",
+        "meta l4proto esp accept",
         encapsulated,
         f"{_NEIGHBOURS} accept",
         *_ERRORS_TO_CLIENTS,
-        "meta l4proto { tcp, udp } ip daddr . th dport @resolvers4 goto ask",
-        "meta l4proto { tcp, udp } ip6 daddr . th dport @resolvers6 goto ask",
+        "meta l4proto { tcp, udp } ip daddr . th dport @resolvers4 fib saddr type local goto ask",
+        "meta l4proto { tcp, udp } ip6 daddr . th dport @resolvers6 fib saddr type local goto ask",
         "meta l4proto { tcp, udp } th dport { 53, 853 } meta skuid @resolver-uids goto ask",
     )
     yield _chain(
@@ -247,7 +247,7 @@ def _trap_chains(spec: TrapSpec, kernel: Kernel) -> Iterable[str]:
     yield _chain(
         "from-served",
         _NEVER_TWICE,
-        "meta l4proto { esp, ah } accept",
+        "meta l4proto esp accept",
         "fib daddr type local accept",
         "goto classify",
     )

@@ -22,6 +22,7 @@ PAIR: dict[str, object] = {
     "reason": "protected-as-initiator",
     "grade": "secure",
     "peer": "2001:db8::9",
+    "authentication": "authenticated",
     "held": 0,
     "lost": 3,
     "expires": None,
@@ -63,6 +64,15 @@ def test_the_table_has_a_line_for_each_pair_and_folds_nothing(run_dir: Path) -> 
     assert heads.split() == list(COLUMNS)
     assert protected.split() == [str(PAIR[name]) if PAIR[name] is not None else "-" for name in COLUMNS]
     assert clear.split()[-1] == "59s"
+
+
+def test_how_peers_are_authenticated_is_shown_where_one_is_not() -> None:
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(picture(DOCUMENT | {"pairs": [PAIR, PAIR | {"authentication": "anonymous"}]}))
+    heads, known, nobody = console.export_text().splitlines()[2:]
+    place = heads.index("authentication")
+    assert known[place:].split()[0] == "authenticated"
+    assert nobody[place:].split()[0] == "anonymous"
 
 
 @pytest.mark.parametrize("arguments", [["--watch"], ["--watch", "--json"]])

@@ -1,6 +1,7 @@
 """Every command finds its hand, and every question its answer."""
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -10,7 +11,7 @@ import pytest
 
 from oe.daemon.hands import Hands, Tools
 from oe.errors import KernelError
-from oe.ipsec.model import BackendName, Loop
+from oe.ipsec.model import BackendEvent, BackendName, Loop, UdpSockets
 from oe.keystore import SigningError
 from oe.messages import (
     ChildExpired,
@@ -22,7 +23,9 @@ from oe.messages import (
     Event,
     Finish,
     InstallChild,
+    KeepMapping,
     LookUpKeys,
+    MoveChild,
     Note,
     OctetsSigned,
     ReadCounters,
@@ -95,6 +98,9 @@ class Machine:
     def send(self, datagram: SendDatagram) -> None:
         self._told("send", datagram.data)
 
+    def keep_mapping(self, mapping: KeepMapping) -> None:
+        self._told("keep", mapping.remote)
+
     def look_up(self, question: LookUpKeys) -> None:
         self._told("look up", question.owner)
 
@@ -121,7 +127,10 @@ class FakeBackend:
     def tunnel_mtu(self) -> int:
         return 1400
 
-    def start(self, loop: Loop, on_event: Callable[[ChildExpired], None]) -> None:
+    def join(self, sockets: UdpSockets) -> None:
+        self.machine.told.append(("join",))
+
+    def start(self, loop: Loop, on_event: Callable[[BackendEvent], None]) -> None:
         self.machine.told.append(("start",))
 
     def reserve_spi(self, local: Address, remote: Address) -> int:
@@ -135,7 +144,7 @@ class FakeBackend:
         self.machine._told("remove", child)
 
     def move(self, child: int, remote: Address, encapsulation: Encapsulation | None) -> None:
-        self.machine._told("move", child, remote)
+        self.machine._told("move", child, remote, encapsulation)
 
     def counters(self) -> tuple[ChildCounters, ...]:
         self.machine._told("counters")
@@ -177,6 +186,7 @@ def carried_out(command: Command, *, refuses: bool = False) -> tuple[Machine, St
 
 HERE, THERE = SocketAddress(OURS, 500), SocketAddress(PEER, 500)
 SIGN = SignOctets(7, KEY, SignatureScheme.ED25519, b"octets")
+MAPPED = Encapsulation(4500, 61000)
 INSTALL = InstallChild(3, child(1, PAIR), Directions.BOTH)
 
 
@@ -186,6 +196,8 @@ INSTALL = InstallChild(3, child(1, PAIR), Directions.BOTH)
         (LookUpKeys(1, PEER, 3.0), ("look up", PEER)),
         (SendDatagram(HERE, THERE, b"data"), ("send", b"data")),
         (RemoveChild(4), ("remove", 4)),
+        (MoveChild(4, PEER, MAPPED), ("move", 4, PEER, MAPPED)),
+        (KeepMapping(HERE, THERE), ("keep", THERE)),
         (Decide(PAIR, Verdict.CLEAR, 5.0, False), ("decide", PAIR, Verdict.CLEAR, 5.0, False)),
         (Undecide(PAIR), ("undecide", PAIR)),
         (Drop((1, 2), Reason.NO_KEY), ("drop", (1, 2))),
@@ -232,6 +244,7 @@ def test_question_is_answered(command: Command, event: Event) -> None:
         (ReadCounters(), [CountersRead(())]),
         (ReserveSpi(2, OURS, PEER), []),
         (RemoveChild(4), []),
+        (MoveChild(4, PEER, MAPPED), [ChildExpired(4, hard=True)]),
         (Decide(PAIR, Verdict.CLEAR, 5.0, False), []),
         (Undecide(PAIR), []),
     ],
@@ -239,6 +252,12 @@ def test_question_is_answered(command: Command, event: Event) -> None:
 def test_refusal_of_the_kernel_is_an_answer_too(command: Command, events: list[Event]) -> None:
     _, stage = carried_out(command, refuses=True)
     assert stage.events == events
+
+
+def test_a_back_end_that_cannot_move_a_child_sa_leaves_it_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.daemon.test_hands.REFUSED", KernelError("move", "SA", errno.EOPNOTSUPP, "unfit"))
+    _, stage = carried_out(MoveChild(4, PEER, MAPPED), refuses=True)
+    assert stage.events == []
 
 
 def test_other_keys_sign_from_then_on() -> None:

@@ -116,9 +116,8 @@ def test_the_report_counts_by_group_and_names_nets_and_pairs(files: Files) -> No
     files.write("private-or-clear", "198.51.100.0/24\n2001:db8::/32\n")
     files.config.write_text(f'{PATHS}[log]\nlevel = "debug"\njson = true\n')
     pair = HostPair(ip_address("192.0.2.1"), ip_address("198.51.100.200"))
-    status = PairStatus(
-        pair, Group.PRIVATE, PairState.BLOCKED, Reason.NO_KEY, "", 0, None, None, None, None, None, None, None, 0, 0
-    )
+    nothing = None, None, None, None, None, None, None, None
+    status = PairStatus(pair, Group.PRIVATE, PairState.BLOCKED, Reason.NO_KEY, "", 0, *nothing, held=0, lost=0)
     told = report(files.before, files.reload(), (status,), 7)
     groups = {row.pop("group"): tuple(row.values()) for row in cast("list[dict[str, object]]", told["groups"])}
     assert list(groups) == list(Group)

@@ -1,18 +1,26 @@
 """`oe run` in a namespace of its own: what it refuses, what it leaves, what it never opens."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from oe.config import load_config
 from oe.control import Refused, ask
+from oe.daemon.reload import read_input
+from oe.daemon.service import Service
 from oe.errors import ConfigError
 from oe.keystore import KeyType, generate, load
+from oe.messages import Command, CountersRead, Event, Finish, ReadCounters, Undecide
+from oe.model import HostPair
+from oe.observe import Counters
 
 pytestmark = pytest.mark.netns
 
@@ -20,6 +28,7 @@ PATIENCE = 20.0
 """Seconds that a daemon may take to start or stop on a machine that is busy with other things."""
 OE = [sys.executable, "-c", "from oe.cli.main import main; main()"]
 PRIVATE = "198.51.100.0/24"
+PAIR = HostPair(ip_address("192.0.2.1"), ip_address("198.51.100.1"))
 FREE = "203.0.113.1"
 """In no group."""
 
@@ -188,6 +197,24 @@ def test_a_daemon_that_was_killed_is_followed_by_another(host: Host) -> None:
     assert host.traces() == before
 
 
+def test_the_crash_secret_outlives_the_daemon_and_a_daemon_lives_without_it(host: Host) -> None:
+    secret = host.directory / "state" / "crash-secret"
+    with host.running():
+        octets = secret.read_bytes()
+        assert secret.stat().st_mode & 0o777 == 0o600
+    with host.running() as process:
+        assert secret.read_bytes() == octets
+        process.kill()
+    secret.chmod(0o644)
+    process = host.start()
+    assert process.stderr is not None
+    assert any("no-crash-secret" in line and "may be known to others" in line for line in process.stderr)
+    host.wait_until_ready(process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+
+
 def test_status_and_flush_over_the_control_socket(host: Host) -> None:
     (host.policies / "private-or-clear").write_text(f"{PRIVATE}\n")
     with host.running():
@@ -211,6 +238,53 @@ def test_bad_private_line_shuts_everything_and_is_told(host: Host) -> None:
         problems = ask(host.run_dir, {"ask": "status"})["policy_problems"]
         assert "private:1:" in str(problems)
         assert "198.51.100.0/33" in str(problems)
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+class Told:
+    """A gateway and hands in one: its timers and its events bring commands, and to carry one out brings an event."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._waiting: list[Command] = []
+        self.counters = Counters()
+        self.carried_out: list[Command] = []
+
+    def expire(self, now: float) -> None:
+        self._waiting = [ReadCounters(), Undecide(PAIR)]
+
+    def handle(self, event: Event, now: float) -> None:
+        self._waiting = [Finish()]
+
+    def deadline(self) -> None:
+        """Nothing is left to wait for."""
+
+    def take(self) -> list[Command]:
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def carry_out(self, command: Command) -> None:
+        self.carried_out.append(command)
+        if command == ReadCounters():
+            self._service._feed(CountersRead(()))
+
+
+def test_what_a_timer_brought_is_carried_out_before_the_events_that_it_leads_to(tmp_path: Path) -> None:
+    for name in ("policies", "keys"):
+        (tmp_path / name).mkdir(mode=0o700)
+    (tmp_path / "oe.toml").write_text('[paths]\npolicies = "policies"\nkeys = "keys"\nstate = "state"\n')
+    config = load_config(tmp_path / "oe.toml")
+
+    async def ring() -> list[Command]:
+        service = Service(read_input(config), None, (ip_address("192.0.2.1"),))
+        told = Told(service)
+        service.__dict__ |= {"_gateway": told, "_hands": told}
+        service._ring()
+        return told.carried_out
+
+    assert asyncio.run(ring()) == [ReadCounters(), Undecide(PAIR), Finish()]
 
 
 # --- reload -------------------------------------------------------------------------------------------------------

@@ -23,9 +23,10 @@ def of_rsa(exponent: bytes, modulus: bytes, prefix: bytes | None = None) -> Publ
 def test_real_keys_are_good() -> None:
     numbers = rsa.generate_private_key(65537, 2048).public_key().public_numbers()
     assert weakness(of_rsa(E, numbers.n.to_bytes(256, "big"))) is None
-    point = ec.generate_private_key(ec.SECP256R1()).public_key()
-    octets = point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
-    assert weakness(PublicKey(KeyAlgorithm.ECDSA, octets)) is None
+    for curve in (ec.SECP256R1(), ec.SECP384R1()):
+        point = ec.generate_private_key(curve).public_key()
+        octets = point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+        assert weakness(PublicKey(KeyAlgorithm.ECDSA, octets)) is None
     raw = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     assert weakness(PublicKey(KeyAlgorithm.EDDSA, raw)) is None
 
@@ -36,8 +37,7 @@ def test_real_keys_are_good() -> None:
         (of_rsa(E, b"\x7f" + b"\x11" * 255), "2047 bits"),
         (of_rsa(E, b"\x80" + b"\x11" * 127), "1024 bits"),
         (of_rsa(E, b"\x01" + b"\x11" * 1024), "8193 bits"),
-        (of_rsa(b"\x01" + b"\x01" * 8, MODULUS), "exponent of 65 bits"),
-        (PublicKey(KeyAlgorithm.ECDSA, bytes(96)), "P-384"),
+        (of_rsa(b"\x03" + b"\x01" * 4, MODULUS), "exponent of 34 bits"),
         (PublicKey(KeyAlgorithm.EDDSA, bytes(57)), "Ed448"),
     ],
 )
@@ -50,7 +50,7 @@ def test_weak_keys_say_why(key: PublicKey, why: str) -> None:
     [
         of_rsa(b"\x03", b"\xff" * 256),
         of_rsa(E, b"\xff" * 1024),
-        of_rsa(b"\x80" + b"\x01" * 7, MODULUS),
+        of_rsa(b"\x01" + b"\x01" * 4, MODULUS),
         of_rsa(E, MODULUS, prefix=b"\x00\x00\x03"),
     ],
 )
@@ -74,6 +74,9 @@ def test_the_limits_are_inside(key: PublicKey) -> None:
         PublicKey(KeyAlgorithm.ECDSA, bytes(63)),
         PublicKey(KeyAlgorithm.ECDSA, bytes(64)),
         PublicKey(KeyAlgorithm.ECDSA, b"\xff" * 64),
+        PublicKey(KeyAlgorithm.ECDSA, bytes(95)),
+        PublicKey(KeyAlgorithm.ECDSA, bytes(96)),
+        PublicKey(KeyAlgorithm.ECDSA, b"\xff" * 96),
         PublicKey(KeyAlgorithm.EDDSA, bytes(31)),
     ],
 )

@@ -65,7 +65,7 @@ def test_usable_ipseckey(rdata: bytes, delegation: Delegation) -> None:
         (record(1, 0, 1, b"", b"dsa"), Reason.NO_USABLE_KEY),
         (record(1, 0, 5, b"", b"pkix"), Reason.NO_USABLE_KEY),
         (record(1, 0, 2, b"", b"\x03\x01\x00\x01" + b"\xc5" * 128), Reason.NO_USABLE_KEY),
-        (record(1, 0, 3, b"", bytes(96)), Reason.NO_USABLE_KEY),
+        (record(1, 0, 3, b"", bytes(96)), Reason.MALFORMED_RECORD),
     ],
 )
 def test_unusable_ipseckey(rdata: bytes, reason: Reason) -> None:

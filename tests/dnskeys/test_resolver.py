@@ -11,7 +11,7 @@ import dns.flags
 import dns.message
 import pytest
 
-from oe.dnskeys.resolver import Resolver
+from oe.dnskeys.resolver import TURN, Resolver
 from oe.messages import KeysLookedUp, LookUpKeys
 from oe.model import Address, Grade, KeyAnswer, LookupOutcome, Reason, SocketAddress
 from tests.dnskeys.fake_server import FakeServer, Script
@@ -199,7 +199,8 @@ def test_closing_leaves_no_socket_open() -> None:
         before = len(os.listdir("/proc/self/fd"))
         for n in range(1, 20):
             asker.resolver.look_up(LookUpKeys(n, ip_address(f"192.0.2.{n}"), time.monotonic() + 9))
-        await asyncio.sleep(0)
+        for _ in range(38 + 2):  # A turn of the loop for each, should one take all the time there is.
+            await asyncio.sleep(0)
         assert len(os.listdir("/proc/self/fd")) == before + 38
         asker.resolver.close()
         assert len(os.listdir("/proc/self/fd")) == before
@@ -214,5 +215,31 @@ def test_a_mark_does_not_hinder() -> None:
             asker = Asker(server.address, mark=0x10000)
             assert (await asker.ask()).outcome is LookupOutcome.FOUND
             asker.resolver.close()
+
+    asyncio.run(run())
+
+
+def test_answers_that_come_all_at_once_do_not_keep_the_event_loop() -> None:
+    """A hundred wait for one owner, and what each starts takes half a turn: after three others have their turn."""
+
+    async def run() -> None:
+        times, turns = [0.0], []
+        answered: list[KeysLookedUp] = []
+
+        def take(event: KeysLookedUp) -> None:
+            answered.append(event)
+            times.append(times[-1] + TURN / 2)
+
+        async with FakeServer(found) as server:
+            resolver = Resolver([server.address], 0, take, lambda: times[-1])
+            resolver.start()
+            for ticket in range(100):
+                resolver.look_up(LookUpKeys(ticket, OWNER, 1000.0))
+            while len(answered) < 100:
+                before = len(answered)
+                await asyncio.sleep(0)
+                turns.append(len(answered) - before)
+            resolver.close()
+        assert max(turns) == 3
 
     asyncio.run(run())

@@ -23,7 +23,7 @@ def test_the_device_is_up_quiet_and_only_its_own_settings_change(host: Namespace
     before = others()
     with host.entered(), closing(Tun("oe-test")) as tun:
         shown = host.sh("ip -d link show oe-test")
-        assert "mtu 1423" in shown
+        assert "mtu 1415" in shown
         assert "UP" in shown
         assert "addrgenmode none" in shown
         assert setting(host, "ipv4/conf/oe-test/rp_filter") == "2"
@@ -34,7 +34,7 @@ def test_the_device_is_up_quiet_and_only_its_own_settings_change(host: Namespace
     assert "oe-test" not in host.sh("ip link")
 
 
-@pytest.mark.parametrize(("link", "tunnel"), [(9000, 1423), (1400, 1323), (1280, 1280), (600, 1280)])
+@pytest.mark.parametrize(("link", "tunnel"), [(9000, 1415), (1400, 1315), (1280, 1280), (600, 1280)])
 def test_what_fits_the_narrowest_link_fits_the_tunnel(host: Namespace, link: int, tunnel: int) -> None:
     host.sh(f"ip link add name cable mtu {link} type veth peer name other", "ip link set cable up")
     with host.entered(), closing(Tun("oe-test")):

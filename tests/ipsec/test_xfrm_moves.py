@@ -12,8 +12,9 @@ from ipaddress import ip_address
 import pytest
 
 from oe.errors import KernelError
+from oe.ike.udp import exempt
 from oe.ipsec.esp import OutboundEsp
-from oe.ipsec.xfrm import XfrmBackend, exempt_socket
+from oe.ipsec.xfrm import XfrmBackend
 from oe.messages import PeerMoved
 from oe.model import Address, ChildSa, Directions, Encapsulation, Mode, Reason, SocketAddress
 from oe.tasks import spawn
@@ -45,7 +46,7 @@ def decapsulating(address: Address, *ports: int) -> Iterator[None]:
     with ExitStack() as stack:
         for port in ports:
             ike = stack.enter_context(socket.socket(traffic.FAMILIES[address.version], socket.SOCK_DGRAM))
-            exempt_socket(ike)
+            exempt(ike, 0)
             ike.setsockopt(UDP, UDP_ENCAP, ESP_IN_UDP)
             ike.bind((str(address), port))
         yield
@@ -163,7 +164,7 @@ def test_a_peer_whose_address_changes_is_followed_and_nothing_begins_anew(hosts:
         copy = OutboundEsp(mirrored(child()).outbound, esn=True).seal(bytes([0x45]) + bytes(19))
         assert isinstance(copy, bytes)
         with hosts[1].entered(), socket.socket(socket.AF_INET, socket.SOCK_RAW, traffic.ESP) as attacker:
-            exempt_socket(attacker)
+            exempt(attacker, 0)
             attacker.sendto(copy, (str(OURS), 0))
         assert hosts[0].call(ends.backends[0].statistics) == {Reason.ESP_REPLAYED: 1}
         assert watch.protocols() == {traffic.ESP}

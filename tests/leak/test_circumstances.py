@@ -17,6 +17,12 @@ pytestmark = pytest.mark.netns
 
 IKE_SA_INIT, IKE_AUTH = 34, 35
 
+NO_REKEY = """
+from functools import partial
+import oe.daemon.service as service
+service.IkeSettings = partial(service.IkeSettings, rekey_margin=0.0)
+"""
+
 
 def all_go_on(*flows: Traffic) -> None:
     for flow in flows:
@@ -129,8 +135,16 @@ def test_more_packets_than_anybody_can_hold(world: World, wire: Wire) -> None:
 
 def test_tunnels_that_end_by_the_clock(world: World, wire: Wire) -> None:
     world.configure(gateway='child-lifetime = "5s"')
-    flows = world.flows()
-    with world.running() as daemon, flowing(*flows):
+    with world.running(code=NO_REKEY) as daemon, flowing(*world.flows()):
         daemon.says("child-closed")
         wire.carries_esp()
+    assert wire.shows_no_clear_packet()
+
+
+def test_tunnels_that_are_rekeyed(world: World, wire: Wire) -> None:
+    world.configure(gateway='child-lifetime = "5s"', group='[log]\nlevel = "debug"')
+    with world.running() as daemon, flowing(*world.flows()):
+        daemon.says("child-closed", times=4)
+        wire.carries_esp()
+    assert all("reason=rekeyed" in line for line in daemon.log if "child-closed" in line)
     assert wire.shows_no_clear_packet()

@@ -232,6 +232,24 @@ def test_a_private_pair_that_is_decided_protected_still_cannot_leave_in_clear(
     assert dropped(armed) == {"clear-to-private": 2}
 
 
+@pytest.mark.parametrize("floor", [False, True])
+def test_the_exemptions_of_our_own_packets_are_not_for_clients(
+    network: Network, table: NftTable, listener: socket.socket, floor: bool
+) -> None:
+    """ESP in UDP comes from our port 4500, and our questions go to our resolver: what clients send is neither."""
+    with network.inside(GATEWAY):
+        table.install(replace(SPEC, resolvers=(SocketAddress(ip_address(PRIVATE), PORT),)))
+        for source, destination in (("10.1.0.2", PRIVATE), ("fd01::2", PRIVATE6)):
+            table.decide(pair(source, destination), Verdict.PROTECTED, 60, True)
+        if floor:
+            table.reduce_to_floor()
+    for destination in (PRIVATE, PRIVATE6):
+        network.send(destination, role=CLIENT, source_port=4500)
+        network.send(destination, role=CLIENT)
+    assert hears_nothing(listener)
+    assert dropped(table) == {"clear-to-private": 4}
+
+
 def test_a_full_set_is_an_error_that_says_so(network: Network, table: NftTable) -> None:
     with network.inside(GATEWAY):
         table.install(replace(SPEC, max_decisions=2))
@@ -266,6 +284,15 @@ def test_marked_sockets_loopback_own_addresses_and_esp_are_exempt(
         sender.sendto(b"sealed", (PRIVATE, 0))
         assert hear(esp).endswith(b"sealed")
     assert catcher.caught_nothing()
+
+
+def test_ah_hides_nothing_and_is_trapped(network: Network, table: NftTable, catcher: Catcher) -> None:
+    with network.inside(GATEWAY):
+        table.install(SPEC)
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_AH) as sender:
+            sender.sendto(bytes(24), (PRIVATE, 0))
+    [held] = catcher.catch(1)
+    assert str(held.pair.destination) == PRIVATE
 
 
 def test_neighbour_discovery_multicast_and_broadcast_are_exempt(
