@@ -4,7 +4,7 @@
 BIN := .venv/bin
 KERNEL_RUN := packaging/kernel/run
 
-.PHONY: lab test test-kernel test-stock soak kernel-shell check bench docs clean setup setup-kernel
+.PHONY: lab test test-kernel test-interop test-stock soak fuzz simulate kernel-shell check bench docs clean setup setup-kernel
 
 # `make lab KERNEL=test`: inside the test kernel, with ESP and the queues of that kernel.
 ifeq ($(KERNEL),test)
@@ -16,8 +16,8 @@ lab: setup
 endif
 
 test: check
-	@packaging/isolated $(BIN)/pytest -m "not kernel and not guest"
-	@$(MAKE) --no-print-directory test-kernel
+	@packaging/isolated $(BIN)/pytest -m "not kernel and not guest and not interop"
+	@$(MAKE) --no-print-directory test-kernel test-interop
 ifeq ($(OE_REQUIRE_ALL_TIERS),1)
 	@$(MAKE) --no-print-directory test-stock
 else
@@ -30,6 +30,12 @@ test-kernel: setup-kernel
 	@$(KERNEL_RUN) --results build/test-kernel $(BIN)/pytest -m "kernel or netns" --junitxml=/run/job/results/junit.xml \
 		tests/kernel tests/ipsec tests/trap tests/leak
 
+# With Libreswan and strongSwan, in the test kernel. Their root file systems are made where you are root; docs/interop.md.
+test-interop: setup-kernel
+	@packaging/kernel/build >/dev/null
+	@[ "$$(id -u)" -ne 0 ] || for rival in libreswan strongswan strongswan-next; do packaging/rivals/build $$rival >/dev/null || exit; done
+	@$(BIN)/pytest -m interop tests/interop
+
 # Debian's own kernel, emulated: slow, so a short tour of the lab only.
 test-stock: setup
 	@packaging/setup stock
@@ -38,6 +44,18 @@ test-stock: setup
 # A day of two gateways on virtual time, in some minutes.
 soak: setup-kernel
 	@$(KERNEL_RUN) --time-travel --results build/soak $(BIN)/python -m bench.soak --json /run/job/results/soak.json
+
+# Coverage-guided fuzzing of all that reads octets of others; what it stumbles over is in build/fuzz.
+MINUTES ?= 10
+fuzz: setup
+	@$(BIN)/python -c "import atheris" 2>/dev/null || \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint packaging/constraints.txt --editable ".[fuzz]"
+	@nice -n 19 $(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+# Whole gateways on virtual time, over bad networks and through crashes: ten thousand stories.
+SEEDS ?= 10000
+simulate: setup
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $$(nproc)
 
 kernel-shell: setup-kernel
 	@$(KERNEL_RUN) --shell

@@ -42,6 +42,11 @@ from oe.messages import (
 )
 from oe.model import HostPair, Identity, Reason, SignatureScheme, SocketAddress
 
+CLASSICAL = IkeSettings(
+    additional_key_exchange=False, linger=1.0, handshakes_per_second=1e6, handshakes_at_once=1_000_000
+)
+"""What the rivals do by themselves: X25519 alone, two exchanges. All of them come from one source."""
+
 
 class Phase(StrEnum):
     """What a handshake's time goes to."""
@@ -70,9 +75,7 @@ class Side:
 
     def __post_init__(self) -> None:
         self.keys = KeyStore((self.private,))
-        self.endpoint = Endpoint(
-            IkeSettings(), self.keys.public_keys, os.urandom, lambda _: True, self._tickets, count(1)
-        )
+        self.endpoint = Endpoint(CLASSICAL, self.keys.public_keys, os.urandom, lambda _: True, self._tickets, count(1))
 
     def feed(self, first: IkeInput | None, now: float, phase: Phase) -> list[SendDatagram]:
         """Work off one input and all that follows from it; None: let time pass. The datagrams that are to be sent."""
@@ -147,7 +150,7 @@ class Pair:
         assert len(self.initiator.children) == 1, "no Child SA"
         close = CloseChild(self.initiator.children[0], Reason.OPERATOR_FLUSH)
         self._exchange(self.initiator.feed(close, self._now, Phase.DELETE), Phase.DELETE, Phase.DELETE)
-        self._now += IkeSettings().linger + 1
+        self._now += CLASSICAL.linger + 1
         for side in (self.initiator, self.responder):
             side.feed(None, self._now, Phase.CLEAN_UP)
             assert not side.endpoint.snapshot(), "an IKE SA is left"

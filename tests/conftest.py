@@ -19,13 +19,16 @@ from hypothesis import settings
 
 NAMESPACE_TOOLS = ("unshare", "ip", "nft")
 WORLD_TOOLS = (*NAMESPACE_TOOLS, "nsd", "unbound", "ping")
-TIERS = {"netns": NAMESPACE_TOOLS, "world": WORLD_TOOLS, "kernel": WORLD_TOOLS, "guest": ()}
-"""Marker: the programs its tests start. All but `guest` need namespaces."""
+TIERS = {"netns": NAMESPACE_TOOLS, "world": WORLD_TOOLS, "kernel": WORLD_TOOLS, "guest": (), "interop": ()}
+"""Marker: the programs its tests start. All but `guest` and `interop` need namespaces."""
 
 ALL_TIERS = os.environ.get("OE_REQUIRE_ALL_TIERS") == "1"
 IN_TEST_KERNEL = os.environ.get("OE_TEST_KERNEL") == "1"
 TUN = Path("/dev/net/tun")
 BUILT_KERNELS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oe"
+
+RIVALS = ("libreswan", "strongswan", "strongswan-next")
+"""Other IKE daemons, in root file systems that `packaging/rivals/build` makes."""
 
 KERNEL_FEATURES = f"""
 ip xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 256 mode tunnel aead 'rfc4106(gcm(aes))' 0x{"00" * 20} 128
@@ -45,9 +48,12 @@ settings.load_profile("oe")
 @cache
 def obstacle(tier: str) -> str | None:
     """Why tests of this tier cannot run here, None if they can."""
-    if tier == "guest":
-        built = any(BUILT_KERNELS.glob("kernel-*/linux"))
-        return None if built else "the test kernel is not built; `make test-kernel` does it"
+    if tier in ("guest", "interop") and not any(BUILT_KERNELS.glob("kernel-*/linux")):
+        return "the test kernel is not built; `make test-kernel` does it"
+    if tier == "interop" and not all(any(BUILT_KERNELS.glob(f"rivals-{rival}-{'?' * 16}")) for rival in RIVALS):
+        return "the other daemons are not there; `make test-interop` installs them, as root"
+    if tier in ("guest", "interop"):
+        return None
     missing = [tool for tool in TIERS[tier] if shutil.which(tool) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (packaging/setup installs them)"

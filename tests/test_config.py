@@ -12,7 +12,7 @@ from oe import config
 from oe.config import Backend, Config, LogLevel, load_config, read_config
 from oe.errors import ConfigError
 from oe.model import Group, SocketAddress
-from oe.policy.outcome import Dnssec, GroupSettings, Unreachable
+from oe.policy.outcome import Anonymous, Dnssec, GroupSettings, Unreachable
 
 FILE = Path("/etc/oe/oe.toml")
 
@@ -32,6 +32,7 @@ hold-per-pair = 2
 hold-in-all = 20
 max-pairs = 1000
 liveness = "1.5m"
+idle = "10m"
 child-lifetime = "2h"
 child-octets = "500MiB"
 [ike]
@@ -45,8 +46,10 @@ published-but-unreachable = "hold"
 [group.private-or-clear]
 dnssec = "any"
 published-but-unreachable = "clear"
+anonymous = "ask"
 [group.clear-or-private]
 dnssec = "require"
+anonymous = "accept"
 [log]
 level = "debug"
 json = true
@@ -76,6 +79,7 @@ def test_the_contract_s_defaults() -> None:
     assert found.gateway.queues == (50, 51)
     assert (found.gateway.hold_per_pair, found.gateway.hold_in_all) == (64, 16384)
     assert (found.gateway.max_pairs, found.gateway.liveness, found.gateway.child_lifetime) == (100_000, 5.0, 3600.0)
+    assert found.gateway.idle == 1200.0
     assert found.gateway.child_octets == 64 << 30
     assert (found.ike.port, found.ike.nat_port) == (500, 4500)
     assert found.dns.resolvers == (SocketAddress(ip_address("127.0.0.1"), 53),)
@@ -94,14 +98,15 @@ def test_every_key() -> None:
     assert found.gateway.serve == tuple(map(ip_network, ("10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32")))
     assert found.gateway.addresses == tuple(map(ip_address, ("192.0.2.1", "2001:db8::1")))
     assert (found.gateway.setup_budget, found.gateway.liveness, found.gateway.child_lifetime) == (0.5, 90.0, 7200.0)
+    assert found.gateway.idle == 600.0
     assert found.gateway.child_octets == 500 << 20
     assert found.gateway.queues == (7, 8)
     assert (found.gateway.hold_per_pair, found.gateway.hold_in_all, found.gateway.max_pairs) == (2, 20, 1000)
     assert (found.ike.port, found.ike.nat_port) == (1500, 14500)
     assert [str(one) for one in found.dns.resolvers] == ["127.0.0.1:53", "127.0.0.1:5353", "[::1]:53", "[::1]:54"]
     assert found.settings(Group.PRIVATE) == GroupSettings(Dnssec.REQUIRE, Unreachable.HOLD)
-    assert found.settings(Group.PRIVATE_OR_CLEAR) == GroupSettings(Dnssec.ANY, Unreachable.CLEAR)
-    assert found.settings(Group.CLEAR_OR_PRIVATE) == GroupSettings(Dnssec.REQUIRE)
+    assert found.settings(Group.PRIVATE_OR_CLEAR) == GroupSettings(Dnssec.ANY, Unreachable.CLEAR, Anonymous.ASK)
+    assert found.settings(Group.CLEAR_OR_PRIVATE) == GroupSettings(Dnssec.REQUIRE, anonymous=Anonymous.ACCEPT)
     assert found.settings(Group.CLEAR) == found.settings(Group.BLOCK) == GroupSettings()
     assert (found.log.level, found.log.json_lines) == (LogLevel.DEBUG, True)
 
@@ -203,7 +208,15 @@ SIZE = 'a size from "1MiB" to "1TiB", as text with one of the units MiB, GiB, Ti
         ),
         (
             'group.clear-or-private.published-but-unreachable = "clear"',
-            "group.clear-or-private.published-but-unreachable: unknown key; allowed: dnssec",
+            "group.clear-or-private.published-but-unreachable: unknown key; allowed: dnssec, anonymous",
+        ),
+        (
+            'group.private.anonymous = "accept"',
+            "group.private.anonymous: unknown key; allowed: dnssec, published-but-unreachable",
+        ),
+        (
+            'group.clear-or-private.anonymous = "ask"',
+            'group.clear-or-private.anonymous: found "ask"; allowed: no, accept',
         ),
         (
             'group.clear.dnssec = "any"',
@@ -220,7 +233,8 @@ SIZE = 'a size from "1MiB" to "1TiB", as text with one of the units MiB, GiB, Ti
         ),
         (
             "ike.nat_port = 4501",
-            'ike.nat_port: unknown key; allowed: port, nat-port (did you mean "nat-port"?)',
+            "ike.nat_port: unknown key; allowed: port, nat-port, additional-key-exchange, crash-tokens "
+            '(did you mean "nat-port"?)',
         ),
         ("log.json_lines = true", "log.json_lines: unknown key; allowed: level, json"),
         (
@@ -246,7 +260,8 @@ def test_all_problems_are_told_at_once() -> None:
         "/etc/oe/oe.toml: 4 problems",
         '  gateway.backend: found "kernel"; allowed: auto, xfrm, userspace',
         "  gateway.setup-budgt: unknown key; allowed: backend, serve, addresses, setup-budget, queues, hold-per-pair, "
-        'hold-in-all, max-pairs, liveness, child-lifetime, child-octets (did you mean "setup-budget"?)',
+        "hold-in-all, max-pairs, liveness, idle, child-lifetime, child-octets, ike-lifetime "
+        '(did you mean "setup-budget"?)',
         "  ike.port: found -1; allowed: a whole number from 1 to 65535",
         '  lgo: unknown key; allowed: paths, gateway, ike, dns, group, log (did you mean "log"?)',
     ]

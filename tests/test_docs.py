@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from docs import generate
 from oe.cli.main import COMMANDS
-from oe.cli.status import COLUMNS
+from oe.cli.status import AUTHENTICATION, COLUMNS
 from oe.config import Config
 from oe.model import Group, Reason, SocketAddress
 from oe.policy.files import parse_network
@@ -105,7 +105,7 @@ def test_every_column_of_status_is_explained() -> None:
 
 def test_every_counter_of_the_table_is_explained() -> None:
     named = {name for row in rows(OPERATIONS, "Status") for name in re.findall(r"`([a-z-]+)`", row[0])}
-    assert named - set(COLUMNS) == set(Dropped)
+    assert named - {*COLUMNS, AUTHENTICATION} == set(Dropped)
 
 
 def test_every_event_of_the_log_is_explained() -> None:
@@ -113,7 +113,7 @@ def test_every_event_of_the_log_is_explained() -> None:
     source = "".join(
         path.read_text() for room in ("daemon", "gateway", "ike") for path in (ROOT / "oe" / room).rglob("*.py")
     )
-    call = re.compile(r'(?:_try|log\.\w+|note)\(\s*(?:"(?:debug|info|warning|error)", )?"([a-z-]+)"[,)]')
+    call = re.compile(r'(?:_try|log\.\w+|note)\(\s*(?:(?:"(?:debug|info|warning|error)"|level), )?"([a-z-]+)"[,)]')
     explained = {name for row in rows(OPERATIONS, "Logs") for name in re.findall(r"`([a-z-]+)`", row[1])}
     verdicts = {"pair-protected", "pair-clear", "pair-blocked"}
     assert explained == set(call.findall(source)) - {"info"} | verdicts

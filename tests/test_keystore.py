@@ -147,7 +147,7 @@ def unsuitable() -> list[tuple[bytes, str]]:
         (b"", "not a private key"),
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "not a private key"),
         (locked, "without passphrase"),
-        (pem_of(ec.generate_private_key(ec.SECP384R1())), "unsuitable key"),
+        (pem_of(ec.generate_private_key(ec.SECP521R1())), "unsuitable key"),
         (pem_of(rsa.generate_private_key(65537, 1024)), "unsuitable key"),
         (pem_of(dsa.generate_private_key(1024)), "unsuitable key"),
     ]
@@ -202,6 +202,16 @@ def test_public_octets_are_those_of_the_rfcs(
     point = keys[1].public_key().public_numbers()
     assert of_ecdsa.data == point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big")
     assert of_ed25519.data == keys[2].public_key().public_bytes_raw()
+
+
+def test_a_p384_key_from_file_to_signature(tmp_path: Path) -> None:
+    generate(tmp_path, KeyType.ECDSA_P384)
+    store = load(tmp_path)
+    (public,) = store.public_keys
+    assert (public.algorithm, len(public.data)) == (KeyAlgorithm.ECDSA, 96)
+    signature = store.sign(public, SignatureScheme.ECDSA_SHA384, b"octets")
+    point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), b"\x04" + public.data)
+    point.verify(signature, b"octets", ec.ECDSA(hashes.SHA384()))
 
 
 def test_nothing_private_is_shown(tmp_path: Path) -> None:

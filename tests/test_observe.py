@@ -48,6 +48,7 @@ CLEAR = PairStatus(
     key=None,
     key_source=None,
     grade=Grade.INSECURE,
+    authentication=None,
     child=None,
     counters=None,
     held=0,

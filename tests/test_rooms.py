@@ -8,7 +8,9 @@ SHELL = ("oe.cli", "oe.lab", "oe.daemon")
 """Packages that exist to do I/O."""
 DOORS = {
     "oe.config",
+    "oe.configvalues",
     "oe.control",
+    "oe.crashsecret",
     "oe.keystore",
     "oe.observe",
     "oe.tasks",

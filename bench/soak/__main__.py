@@ -15,13 +15,13 @@ from bench.figures import console
 from bench.soak import plan
 from bench.soak.samples import Moment, in_kernel, sample
 from bench.soak.traffic import Books, Traffic
-from bench.soak.verdict import Told, faults
+from bench.soak.verdict import complaints, faults
 from bench.soak.world import World
 
 _HOUR = 3600.0
 _REST = 2 * _HOUR
 """After the traffic: longer than tunnels and decisions last."""
-_LIVENESS = "2m"
+_SETTINGS = 'liveness = "2m"'
 """At the default of 5 s the daemons would do little but read counters: 35,000 times a day."""
 
 
@@ -35,15 +35,13 @@ def main(hours: int, pairs: int, seed: int, loss: float, target: Path | None) ->
     """Two gateways, pairs that come and go; exit status 1 if anything grows, stays or gets lost."""
     if os.environ.get("OE_TEST_KERNEL") != "1":
         raise click.UsageError("this is for the test kernel: packaging/kernel/run --time-travel python -m bench.soak")
-    with World(pairs, _LIVENESS, loss) as world:
+    with World(pairs, _SETTINGS, loss) as world:
         moments, books = asyncio.run(soak(world, hours, pairs, seed))
-        told = Told.by({host: world.told(host) for host in plan.HOSTS})
-        found = list(faults(moments, books, told, lossless=not loss))
+        found = list(faults(moments, books, lossless=not loss))
+        found += complaints({host: world.told(host) for host in plan.HOSTS})
         world.stop_daemons()
         found += [f"{host}: SAs or policies after the end" for host in plan.HOSTS if in_kernel(host)[:2] != (0, 0)]
     show(moments, books)
-    for one in filter(told.excuses, books.losses):
-        click.echo(f"on its way when the tunnel ended: {one.flow.kind} {' → '.join(map(str, one.flow.pair))}")
     if target is not None:
         document = {"hours": hours, "pairs": pairs, "seed": seed, "loss": loss, "faults": found}
         document |= {"moments": [moment.plain() for moment in moments], "traffic": books.plain()}

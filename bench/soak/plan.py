@@ -8,7 +8,7 @@ of bob's addresses is its own gateway and needs an IKE SA of its own; the others
 they share.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
@@ -17,7 +17,7 @@ from random import Random
 from oe.dnskeys.publish import zone_lines
 from oe.model import Group, PublicKey
 
-ALICE, BOB = "alice", "bob"
+ALICE, BOB, NOBODY = "alice", "bob", "nobody"
 HOSTS = (ALICE, BOB)
 ALICES = (IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2"))
 """Her addresses; bob has the first one in `private`."""
@@ -31,6 +31,8 @@ POLICIES: dict[str, dict[Group, tuple[str, ...]]] = {
     BOB: {Group.PRIVATE: (str(ALICES[0]),), Group.PRIVATE_OR_CLEAR: (str(OPEN),)},
 }
 ALICE_ZONE, BOB_ZONE = "2.0.192.in-addr.arpa", "18.198.in-addr.arpa"
+_BOBS_NETS = tuple(f'{number} TXT "a net"' for number in range(4))
+"""Unbound proves that a name does not exist only where the name above it does (1.18.198.in-addr.arpa, for one)."""
 _ZONE_HEAD = ("$TTL 600", "@ SOA ns hostmaster 1 3600 600 86400 300", "@ NS ns", "ns A 192.0.2.3")
 
 DELAY = 0.005
@@ -70,6 +72,8 @@ class Flow:
     source: IPv4Address
     destination: IPv4Address
     pauses: tuple[float, float]
+    octets: int = 8
+    """Of each datagram, at least those of its number."""
 
     @property
     def pair(self) -> tuple[IPv4Address, IPv4Address]:
@@ -86,16 +90,17 @@ def partner(address: IPv4Address) -> IPv4Address:
     return ALICES[int(address) // 2 % 2]
 
 
-def zones(pairs: int, alice: PublicKey, bob: PublicKey, nobody: PublicKey) -> dict[str, str]:
-    """The reverse zones, unsigned, by name."""
+def zones(pairs: int, keys: Mapping[str, PublicKey], unpublished: Collection[IPv4Address] = ()) -> dict[str, str]:
+    """The reverse zones, unsigned, by name; `keys` of alice, bob and nobody. They lack the addresses `unpublished`."""
     gateway = published(1)[0]
-    lines = {ALICE_ZONE: [*_ZONE_HEAD], BOB_ZONE: [*_ZONE_HEAD]}
+    lines = {ALICE_ZONE: [*_ZONE_HEAD], BOB_ZONE: [*_ZONE_HEAD, *_BOBS_NETS]}
     for address in ALICES:
-        lines[ALICE_ZONE] += zone_lines(address, [alice])
+        lines[ALICE_ZONE] += zone_lines(address, [keys[ALICE]])
     for number, address in enumerate(published(pairs)):
-        lines[BOB_ZONE] += zone_lines(address, [bob], gateway if number // 2 % 2 else None)
+        if address not in unpublished:
+            lines[BOB_ZONE] += zone_lines(address, [keys[BOB]], gateway if number // 2 % 2 else None)
     for address in SILENT:
-        lines[BOB_ZONE] += zone_lines(address, [nobody])
+        lines[BOB_ZONE] += zone_lines(address, [keys[NOBODY]])
     return {name: "\n".join([*rows, ""]) for name, rows in lines.items()}
 
 

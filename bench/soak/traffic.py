@@ -3,9 +3,8 @@
 import asyncio
 import socket
 import struct
-import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from random import Random
@@ -17,6 +16,7 @@ from bench.soak.world import inside
 _ECHO = 7
 _FROM = 7007
 _NUMBER = struct.Struct("!Q")
+_LONGEST = 2000
 _IP_PKTINFO = 8
 """IP_PKTINFO of Linux; the `socket` module of Python 3.11 lacks it."""
 ANSWERED_WITHIN = 10.0
@@ -25,7 +25,7 @@ ANSWERED_WITHIN = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A datagram to somebody who answers, and no answer. `at`: when it was sent, seconds since 1970."""
+    """A datagram to somebody who answers, and no answer. `at`: when it was sent, seconds since the traffic began."""
 
     at: float
     flow: Flow
@@ -54,12 +54,13 @@ class Books:
 
 
 class Traffic:
-    """Both ends of all flows. Times are seconds since `run` began."""
+    """Both ends of all flows. Times are seconds since it was made. `heard(flow, at)`: what left at `at` was echoed."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, heard: Callable[[Flow, float], None] | None = None) -> None:
         self.books = Books()
         self.active: set[Flow] = set()
         self._chance = chance
+        self._heard = heard
         self._loop = asyncio.get_running_loop()
         self._zero = self._loop.time()
         self._serial = 0
@@ -94,7 +95,7 @@ class Traffic:
             at, flow = self._waiting.pop(number)
             self.books.lost[flow.kind] += 1
             if flow.kind is not Kind.SILENT:
-                self.books.losses.append(Loss(time.time() - self.now + at, flow))
+                self.books.losses.append(Loss(at, flow))
         return self.books
 
     async def _drive(self, flow: Flow) -> None:
@@ -107,8 +108,9 @@ class Traffic:
     def _send(self, flow: Flow) -> None:
         self._serial += 1
         self.books.sent[flow.kind] += 1
+        data = _NUMBER.pack(self._serial).ljust(flow.octets, b"\0")
         try:
-            _send(self._senders[flow.host], _NUMBER.pack(self._serial), flow.source, (str(flow.destination), _ECHO))
+            _send(self._senders[flow.host], data, flow.source, (str(flow.destination), _ECHO))
         except OSError:
             self.books.refused[flow.kind] += 1
         else:
@@ -116,14 +118,16 @@ class Traffic:
 
     def _answered(self, sender: socket.socket) -> None:
         try:
-            data = sender.recv(100)
+            data = sender.recv(_LONGEST)
         except OSError:
             return  # an ICMP error for an earlier datagram
-        known = self._waiting.pop(_NUMBER.unpack(data)[0], None)
+        known = self._waiting.pop(_NUMBER.unpack_from(data)[0], None)
         if known is not None:
             at, flow = known
             self.books.answered[flow.kind] += 1
             self.books.slowest[flow.kind] = max(self.books.slowest[flow.kind], round(1000 * (self.now - at)))
+            if self._heard is not None:
+                self._heard(flow, at)
 
 
 def _socket(host: str, port: int) -> socket.socket:
@@ -143,7 +147,7 @@ def _send(sender: socket.socket, data: bytes, source: IPv4Address, to: tuple[str
 def _echo(echo: socket.socket) -> None:
     """Answer from the very address that was asked."""
     try:
-        data, ancillary, _, sender = echo.recvmsg(100, 256)
+        data, ancillary, _, sender = echo.recvmsg(_LONGEST, 256)
         _send(echo, data, IPv4Address(ancillary[0][2][8:12]), sender)
     except OSError:
         return  # an ICMP error for an earlier answer, or an answer that policy forbids

@@ -1,6 +1,7 @@
 """Two hosts with a link, each with a validating resolver and a daemon, in namespaces that the caller's kernel forgets.
 
-The resolvers hold the signed zones themselves and validate what they read there, so no name server is needed.
+The resolvers hold the signed zones themselves and validate what they read there, so no name server is needed. What DNS
+says may change while all runs, and daemons may die and come again.
 """
 
 import ctypes
@@ -9,10 +10,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +27,7 @@ from oe.lab.zonefiles import sign
 from oe.model import PublicKey
 
 ROOT = Path("/run/oe-soak")
-_KEYS = {plan.ALICE: KeyType.ECDSA_P256, plan.BOB: KeyType.ECDSA_P256, "nobody": KeyType.ECDSA_P256}
+_KEYS = dict.fromkeys((plan.ALICE, plan.BOB, plan.NOBODY), KeyType.ECDSA_P256)
 _PATIENCE = 60.0
 _CLONE_NEWNET = 0x40000000
 _DAEMON = (sys.executable, "-c", "from oe.cli.main import main; main()")
@@ -34,29 +36,30 @@ _DAEMON = (sys.executable, "-c", "from oe.cli.main import main; main()")
 class World:
     """A context: build all and wait until the daemons answer; stop what still runs.
 
-    `liveness` is the daemons' setting, `loss` the percentage of packets that get lost each way.
+    `settings` is TOML that goes on in the table `gateway` of both daemons, `loss` the percentage of packets that get
+    lost each way, `unpublished` whose keys are not in DNS at first.
     """
 
-    def __init__(self, pairs: int, liveness: str, loss: float) -> None:
+    def __init__(self, pairs: int, settings: str, loss: float = 0.0, unpublished: Collection[IPv4Address] = ()) -> None:
         self._pairs = pairs
-        self._liveness = liveness
+        self._settings = settings
         self._loss = loss
+        self._unpublished = unpublished
         self._stack = ExitStack()
+        self._keys: dict[str, PublicKey] = {}
+        self._resolvers: dict[str, subprocess.Popen[bytes]] = {}
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         with self._stack:
             self._link()
-            anchors = self._publish()
-            for host in plan.HOSTS:
-                self._start(
-                    host, "unbound", "unbound", "-d", "-c", str(_written(host, "unbound.conf", _unbound(anchors)))
-                )
+            self._keys = {name: _new_key(name, kind) for name, kind in _KEYS.items()}
+            self.publish(self._unpublished)
             for host in plan.HOSTS:
                 for group, nets in plan.POLICIES[host].items():
                     _written(host, f"policies/{group}", "".join(f"{net}\n" for net in nets))
-                configuration = _written(host, "oe.toml", self._oe(host))
-                self.daemons[host] = self._start(host, "oe", *_DAEMON, "run", "--config", str(configuration))
+                _written(host, "oe.toml", self._oe(host))
+                self.start_daemon(host)
             for host in plan.HOSTS:
                 self._await(host, partial(self.status, host))
             self._stack = self._stack.pop_all()
@@ -81,6 +84,31 @@ class World:
         lines = (directory(host) / "oe.log").read_text().splitlines()
         return [json.loads(line) if line.startswith("{") else {"level": "error", "event": line} for line in lines]
 
+    # --- doing -------------------------------------------------------------------------------------------------
+
+    def publish(self, unpublished: Collection[IPv4Address] = ()) -> None:
+        """From now on DNS tells the keys of all addresses but these; the resolvers begin anew with empty caches."""
+        anchors = []
+        for name, text in plan.zones(self._pairs, self._keys, unpublished).items():
+            signed = sign(name, text, datetime.now(UTC))
+            (ROOT / f"{name}.zone").write_text(signed.text)
+            anchors.append(signed.trust_anchor)
+        for host in plan.HOSTS:
+            if host in self._resolvers:
+                _ended(self._resolvers[host])
+            configuration = _written(host, "unbound.conf", _unbound(anchors))
+            self._resolvers[host] = self._start(host, "unbound", "unbound", "-d", "-c", str(configuration))
+
+    def start_daemon(self, host: str) -> None:
+        """Who wants to know when it is ready asks for its status."""
+        configuration = directory(host) / "oe.toml"
+        self.daemons[host] = self._start(host, "oe", *_DAEMON, "run", "--config", str(configuration))
+
+    def kill_daemon(self, host: str) -> None:
+        """It has no time to say goodbye, and what it had in the kernel stays there."""
+        self.daemons[host].kill()
+        self.daemons[host].wait(_PATIENCE)
+
     def stop_daemons(self) -> None:
         """Orderly, and wait for it."""
         for daemon in self.daemons.values():
@@ -104,23 +132,13 @@ class World:
             link = ("netem", "delay", f"{1000 * plan.DELAY:g}ms", "loss", f"{self._loss}%")
             run("ip", "netns", "exec", host, "tc", "qdisc", "add", "dev", "eth0", "root", *link)
 
-    def _publish(self) -> list[str]:
-        """Write the signed zones; their trust anchors."""
-        keys = {name: _new_key(name, kind) for name, kind in _KEYS.items()}
-        anchors = []
-        for name, text in plan.zones(self._pairs, keys[plan.ALICE], keys[plan.BOB], keys["nobody"]).items():
-            signed = sign(name, text, datetime.now(UTC))
-            (ROOT / f"{name}.zone").write_text(signed.text)
-            anchors.append(signed.trust_anchor)
-        return anchors
-
     def _oe(self, host: str) -> str:
         paths = [f'{name} = "{directory(host) / name}"' for name in ("policies", "keys", "state", "run")]
-        gateway = ['backend = "xfrm"', f'liveness = "{self._liveness}"']
-        return "\n".join(["[paths]", *paths, "[gateway]", *gateway, "[log]", "json = true", ""])
+        gateway = ['backend = "xfrm"', self._settings]
+        return "\n".join(["[log]", "json = true", "[paths]", *paths, "[gateway]", *gateway, ""])
 
     def _start(self, host: str, name: str, *argv: str) -> subprocess.Popen[bytes]:
-        log = self._stack.enter_context((directory(host) / f"{name}.log").open("wb"))
+        log = self._stack.enter_context((directory(host) / f"{name}.log").open("ab"))
         with inside(host):
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._stack.callback(_ended, process)

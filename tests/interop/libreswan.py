@@ -1,0 +1,84 @@
+"""Libreswan's pluto with an opportunistic group, as its documentation sets them up."""
+
+import re
+from base64 import b64decode
+from pathlib import Path
+
+from oe.model import KeyAlgorithm, PublicKey
+from tests.interop.plan import Case
+from tests.interop.rival import Rival
+
+_PROGRAMS = "/usr/libexec/ipsec"
+_SETUP = """
+config setup
+  logfile=/run/pluto.log
+  plutodebug=base
+  dnssec-enable=yes
+  dnssec-anchors=/etc/ipsec.d/anchors
+"""
+
+
+class Libreswan(Rival):
+    log = "run/pluto.log"
+
+    def __init__(self, case: Case, base: Path) -> None:
+        super().__init__(case, base)
+        self._ckaid = ""
+
+    def make_key(self) -> PublicKey | None:
+        self.ask("ipsec", "initnss")
+        if self.case.key is None:
+            return None
+        bits = self.case.key.removeprefix("rsa")
+        self.ask("ipsec", "newhostkey", "--bits", bits)
+        listed = self.ask("ipsec", "showhostkey", "--list")
+        (self._ckaid,) = re.findall(r"ckaid: (\w+)", listed)
+        record = self.ask("ipsec", "showhostkey", "--ipseckey", "--ckaid", self._ckaid)
+        ((algorithm, key),) = re.findall(r"IPSECKEY\s+10 0 (\d) \. (\S+)", record)
+        return PublicKey(KeyAlgorithm(int(algorithm)), b64decode(key))
+
+    def prepare(self, peer: PublicKey, anchors: tuple[str, ...]) -> None:
+        lines = (
+            f"left={self.case.address}",
+            *([f"leftckaid={self._ckaid}"] if self._ckaid else []),
+            "right=%opportunisticgroup",
+            "auto=ondemand",
+            "leftupdown=%disabled",  # pluto waits for its script, and a slow machine makes that seconds
+            *self.case.settings,
+        )
+        self.write("etc/ipsec.conf", _SETUP + f"conn {self.case.group}\n" + "".join(f"  {line}\n" for line in lines))
+        self.write("etc/ipsec.secrets", "")
+        self.write(f"etc/ipsec.d/policies/{self.case.group}", f"{self.case.own.address}/32\n")
+        self.write("etc/ipsec.d/anchors", "".join(f"{anchor}\n" for anchor in anchors))
+        self.write("etc/resolv.conf", "nameserver 127.0.0.1\n")
+        (self.root / "run/pluto").mkdir(exist_ok=True)
+
+    def command(self) -> tuple[str, ...]:
+        return (f"{_PROGRAMS}/pluto", "--config", "/etc/ipsec.conf", "--nofork")
+
+    def is_ready(self) -> bool:
+        """Connections are loaded by a helper that says so last."""
+        log = self.root / self.log
+        return log.exists() and "addconn" in log.read_text(errors="replace")
+
+    def configure(self) -> None:
+        """Read from its files."""
+
+    def version(self) -> str:
+        return self.ask("ipsec", "--version").split("\n")[0].split()[-1]
+
+    def ike_sas(self) -> frozenset[str]:
+        listed = self.ask("ipsec", "whack", "--showstates")
+        return frozenset(re.findall(r"^#(\d+): .*established IKE SA", listed, re.MULTILINE))
+
+    def _whack(self, verb: str) -> None:
+        self.ask("ipsec", "whack", verb, "--asynchronous", "--name", f"{self.case.group}#{self.case.own.address}/32")
+
+    def rekey_child(self) -> None:
+        self._whack("--rekey-child")
+
+    def rekey_ike(self) -> None:
+        self._whack("--rekey-ike")
+
+    def delete(self) -> None:
+        self._whack("--terminate")

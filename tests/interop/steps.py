@@ -1,0 +1,254 @@
+"""What is done in each step of a case, and what must be true then."""
+
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+from itertools import islice
+from secrets import token_hex
+
+from oe.lab import probes
+from oe.lab.probes import Echoes, Probe
+from oe.lab.sightings import Kind, sight
+from tests.interop.places import inside, spis
+from tests.interop.plan import SMALL, Case, Step
+from tests.interop.rival import await_that
+from tests.interop.world import CHILD_LIFETIME, IKE_LIFETIME, World
+
+_FIRST = 25.0
+"""Seconds to wait for a first answer: lookup and negotiation on a busy machine."""
+_AGAIN = 5.0
+_SETTLE = 0.3
+"""Seconds until the last packet of a flow was seen."""
+_CALM = 20.0
+"""Seconds within which an exchange comes to its end at both ends."""
+_DEAD = 60.0
+"""Seconds within which a peer that died without a word is found out, and there is a new tunnel."""
+
+
+class Side(Enum):
+    """Who sends the first packet of a flow."""
+
+    WE = auto()
+    THEY = auto()
+
+
+class Failed(Exception):
+    """The step went otherwise than it must; the text says how."""
+
+
+class Stage:
+    """A case in a running world."""
+
+    def __init__(self, case: Case, world: World) -> None:
+        self.case, self.world = case, world
+        self.rival = world.rivals[case]
+        self.ours, self.theirs = str(case.own.address), str(case.address)
+        self.marker = token_hex(12)
+
+    # --- traffic -----------------------------------------------------------------------------------------------
+
+    def talk(self, protocol: str, count: int = 3, *, calls: Side = Side.WE) -> None:
+        """Packets, each answered: none is lost, and none is seen in clear. A narrow path may lose what is too large."""
+        seen = len(self.world.frames)
+        echoes = self._probe(protocol, count, calls, _FIRST)
+        lost = echoes.lost if self.case.mtu > SMALL or protocol != "bulk" else 0
+        if (echoes.answered, lost) != (count, 0):
+            raise Failed(f"{protocol}: {echoes.answered} of {count} answered, {echoes.lost} lost {echoes.error}")
+        deadline = time.monotonic() + _AGAIN
+        while not (kinds := self._seen_since(seen)) & {Kind.ESP} and time.monotonic() < deadline:
+            time.sleep(_SETTLE)
+        if Kind.ESP not in kinds:
+            raise Failed(f"{protocol}: no ESP was seen")
+        time.sleep(_SETTLE)
+        if Kind.CLEAR in self._seen_since(seen):
+            raise Failed(f"{protocol}: seen in clear")
+
+    def _seen_since(self, count: int) -> set[Kind]:
+        """What passed the router beyond that many frames: ESP of anybody, and in clear what is of this case."""
+        sightings = [one for frame in self.world.frames[count:] if (one := sight(frame)) is not None]
+        marked = {Kind.CLEAR for one in sightings if self.marker.encode() in one.payload}
+        link = self.case.link
+        return marked | {one.kind for one in sightings if one.kind is Kind.ESP and one.link == link}
+
+    def _probe(self, protocol: str, count: int, calls: Side, first: float) -> Echoes:
+        host, ends = (self.case.own.name, (self.ours, self.theirs))
+        if calls is Side.THEY:
+            host, ends = self.case.name, (self.theirs, self.ours)
+        with inside(host):
+            return probes.run(Probe(protocol, *ends, self.marker, count, first, _AGAIN))
+
+    def talk_all(self, calls: Side = Side.WE) -> None:
+        for protocol in ("icmp", "tcp", "bulk"):
+            self.talk(protocol, calls=calls)
+
+    def wake(self, calls: Side) -> None:
+        """Ping until a tunnel answers. The others drop the packet that wakes them, or let it go in clear."""
+        deadline = time.monotonic() + _DEAD
+        while not (self._probe("icmp", 1, calls, 1.0).answered and self.spis()):
+            if time.monotonic() > deadline:
+                raise Failed(f"no tunnel within {_DEAD:.0f} s")
+            time.sleep(_SETTLE)
+
+    def stand(self) -> frozenset[str]:
+        """See to it that there is a tunnel; its SPIs."""
+        if not self.spis():
+            self.wake(Side.WE if Step.INITIATE not in self.case.without else Side.THEY)
+        return self.settle()
+
+    # --- SAs ---------------------------------------------------------------------------------------------------
+
+    def spis(self) -> frozenset[str]:
+        """Of the pair of SAs that both kernels have; empty as long as they differ or there are others."""
+        theirs = spis(self.case.name)
+        return theirs if len(theirs) == 2 and theirs <= spis(self.case.own.name) else frozenset()
+
+    def settle(self) -> frozenset[str]:
+        """Wait for it; its SPIs."""
+        await_that("one pair of SAs, the same at both ends", self.spis, _CALM)
+        return self.spis()
+
+    def await_end(self, before: frozenset[str]) -> None:
+        def is_over() -> bool:
+            return not spis(self.case.name) and not before & spis(self.case.own.name)
+
+        await_that("no SA in either kernel", is_over, _CALM)
+
+    def state(self) -> str:
+        """For the reader of a failure."""
+        return f"their SAs {sorted(spis(self.case.name))}, ours among all {sorted(spis(self.case.own.name))}"
+
+    def expect(self, reason: str) -> None:
+        """Our gateway says that of the pair, and who the peer is."""
+        rows = self.world.status(self.case.own)["pairs"]
+        told = next(((row["reason"], row["authentication"]) for row in rows if row["destination"] == self.theirs), None)
+        if told != (reason, "anonymous" if self.case.is_anonymous else "authenticated"):
+            raise Failed(f"our gateway says {told}")
+
+
+def initiate(stage: Stage) -> None:
+    if stage.case.is_anonymous:
+        stage.wake(Side.WE)
+    stage.talk_all()
+    stage.expect("protected-as-initiator")
+    stage.settle()
+
+
+def respond(stage: Stage) -> None:
+    stage.wake(Side.THEY)
+    stage.talk_all(Side.THEY)
+    stage.expect("protected-as-responder")
+    stage.settle()
+
+
+def their_child_rekey(stage: Stage) -> None:
+    before = stage.stand()
+    stage.rival.rekey_child()
+    _await_child_rekey(stage, before, _CALM)
+
+
+def our_child_rekey(stage: Stage) -> None:
+    _await_child_rekey(stage, stage.stand(), CHILD_LIFETIME)
+
+
+def _await_child_rekey(stage: Stage, before: frozenset[str], patience: float) -> None:
+    def is_done() -> bool:
+        now = stage.spis()
+        return bool(now) and not now & before
+
+    _talk_until(stage, "a new Child SA", is_done, patience)
+
+
+def their_ike_rekey(stage: Stage) -> None:
+    stage.stand()
+    before = stage.rival.ike_sas()
+    stage.rival.rekey_ike()
+    _await_ike_rekey(stage, before, _CALM)
+
+
+def our_ike_rekey(stage: Stage) -> None:
+    stage.stand()
+    _await_ike_rekey(stage, stage.rival.ike_sas(), IKE_LIFETIME)
+
+
+def _await_ike_rekey(stage: Stage, before: frozenset[str], patience: float) -> None:
+    def is_done() -> bool:
+        now = stage.rival.ike_sas()
+        return len(now) == 1 and not now & before
+
+    _talk_until(stage, "a new IKE SA", is_done, patience)
+
+
+def _talk_until(stage: Stage, what: str, is_done: Callable[[], bool], patience: float) -> None:
+    """Packets pass all the time, and none of them is lost."""
+    deadline = time.monotonic() + patience
+    while not is_done():
+        stage.talk("icmp", 2)
+        if time.monotonic() > deadline:
+            raise Failed(f"{what}: not after {patience:.0f} s")
+    stage.talk_all()
+    stage.talk_all(Side.THEY)
+    stage.settle()
+
+
+def their_delete(stage: Stage) -> None:
+    before = stage.stand()
+    stage.rival.delete()
+    stage.await_end(before)
+
+
+def our_delete(stage: Stage) -> None:
+    before = stage.stand()
+    stage.world.flush(stage.case)
+    stage.await_end(before)
+
+
+def restart_then_we(stage: Stage) -> None:
+    _restart(stage, Side.WE)
+
+
+def restart_then_they(stage: Stage) -> None:
+    _restart(stage, Side.THEY)
+
+
+def _restart(stage: Stage, calls: Side) -> None:
+    """Ours has to find out by itself, if they do not begin."""
+    stage.stand()
+    stage.rival.crash()
+    stage.rival.start()
+    stage.wake(calls)
+    stage.talk_all(calls)
+
+
+STEPS: dict[Step, Callable[[Stage], None]] = {
+    Step.INITIATE: initiate,
+    Step.THEIR_CHILD_REKEY: their_child_rekey,
+    Step.THEIR_IKE_REKEY: their_ike_rekey,
+    Step.OUR_CHILD_REKEY: our_child_rekey,
+    Step.OUR_IKE_REKEY: our_ike_rekey,
+    Step.THEIR_DELETE: their_delete,
+    Step.RESPOND: respond,
+    Step.OUR_DELETE: our_delete,
+    Step.RESTART_THEN_WE: restart_then_we,
+    Step.RESTART_THEN_THEY: restart_then_they,
+}
+
+
+def play(case: Case, world: World, most: int, at_failure: Callable[[], None]) -> dict[Step, str]:
+    """Take the steps; empty text: as it must be. A step after a failed one starts from wherever that left things."""
+    stage = Stage(case, world)
+    told: dict[Step, str] = {}
+    for step, take in islice(STEPS.items(), most):
+        if step in case.without:
+            continue
+        if all(list(told.values())[-2:]) and len(told) > 1:
+            told[step] = "not tried after two failures in a row"
+            continue
+        started = time.monotonic()
+        try:
+            take(stage)
+            told[step] = ""
+        except (Failed, TimeoutError, RuntimeError, OSError) as error:
+            told[step] = f"{str(error) or type(error).__name__}; {stage.state()}"
+            at_failure()
+        print(f"{time.monotonic() - started:5.1f} s  {case.name}: {step}: {told[step] or 'as it must'}", flush=True)
+    return told
