@@ -16,12 +16,13 @@ from pathlib import Path
 
 from oe.dnskeys.answers import FAILURE_LIFETIME, NEGATIVE_CAP, POSITIVE_LIFETIME, UNUSABLE_LIFETIME
 from oe.dnskeys.publish import zone_lines
+from oe.ike.collisions import COLLISIONS
 from oe.ike.payloads import SaPayload
-from oe.ike.proposals import describe, offer_esp, offer_ike
+from oe.ike.proposals import IKE_ADDITIONAL, describe, offer_esp, offer_ike
 from oe.ike.registry import PayloadType
 from oe.ike.rules import MANY, SHAPES, Rule, Shape
 from oe.ike.settings import IkeSettings
-from oe.ike.states import HEARD, STEPS
+from oe.ike.states import CHILD_STEPS, HEARD, STEPS, ChildState
 from oe.model import Grade, Group, KeyAlgorithm, LookupOutcome, PairState, PublicKey, Reason
 from oe.policy.flow import TRANSITIONS, mermaid
 from oe.policy.outcome import (
@@ -200,7 +201,11 @@ def lifetimes() -> str:
 
 def ike_states() -> str:
     arrows = [f"    {_mermaid(state)} --> {_mermaid(to)}: {step}\n" for (state, step), (to, _) in STEPS.items()]
-    beginnings = ["    [*] --> started: initiator\n", "    [*] --> half_open: responder\n"]
+    beginnings = [
+        "    [*] --> started: initiator\n",
+        "    [*] --> half_open: responder\n",
+        "    [*] --> established: successor\n",
+    ]
     return diagram("".join(["stateDiagram-v2\n", *beginnings, *arrows, "    gone --> [*]\n"]))
 
 
@@ -216,6 +221,26 @@ def ike_steps() -> str:
     )
 
 
+def child_states() -> str:
+    arrows = [f"    {state} --> {to}: {step}\n" for (state, step), (to, _) in CHILD_STEPS.items()]
+    ends = [f"    {state} --> [*]\n" for state in ChildState]
+    return diagram("".join(["stateDiagram-v2\n", "    [*] --> up\n", *arrows, *ends]))
+
+
+def child_steps() -> str:
+    return table(
+        ("from", "step", "to", "that is"),
+        ((f"`{state}`", f"`{step}`", f"`{to}`", story) for (state, step), (to, story) in CHILD_STEPS.items()),
+    )
+
+
+def collisions() -> str:
+    return table(
+        ("how it stands with us", "the peer asks for", "it is told", "that is"),
+        ((f"`{situation}`", f"`{ask}`", told.name, story) for (situation, ask), (told, story) in COLLISIONS.items()),
+    )
+
+
 def heard() -> str:
     return table(
         ("state", "requests of the peer that are heard"),
@@ -224,7 +249,7 @@ def heard() -> str:
 
 
 def suites() -> str:
-    offers = (("IKE", offer_ike()), ("ESP", offer_esp(0x1000)))
+    offers = (("IKE", offer_ike(additional=IKE_ADDITIONAL)), ("ESP", offer_esp(0x1000)))
     return table(("", "transform", "offered and accepted, best liked first"), _suites(offers))
 
 
@@ -279,6 +304,7 @@ def ike_limits() -> str:
         (
             (f"`{field.name}`", f"{getattr(settings, field.name):.12g}", _meanings()[field.name])
             for field in fields(settings)
+            if not isinstance(field.default, bool)  # Neither a time nor a limit.
         ),
     )
 
@@ -309,6 +335,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "lifetimes": lifetimes,
     "ike-states": ike_states,
     "ike-steps": ike_steps,
+    "child-states": child_states,
+    "child-steps": child_steps,
+    "collisions": collisions,
     "heard": heard,
     "suites": suites,
     "shapes": shapes,
