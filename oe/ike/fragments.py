@@ -48,12 +48,21 @@ class Fragmentation:
     room: int | None = None
     """Octets of the largest message; None: fragmentation is not agreed."""
     _rooms: tuple[int, ...] = ()
+    _is_marked: bool = False
 
     def agree(self, *, marked: bool) -> None:
         """Both ends said IKEV2_FRAGMENTATION_SUPPORTED; `marked`: messages bear the non-ESP marker."""
-        outside = _OUTSIDE[self.version] + (_MARKER if marked else 0)
-        self._rooms = tuple(size - outside for size in THRESHOLDS[self.version])
+        self._rooms = tuple(size - _OUTSIDE[self.version] for size in THRESHOLDS[self.version])
         self.room = self._rooms[0]
+        if marked:
+            self.mark()
+
+    def mark(self) -> None:
+        """From now on messages bear the non-ESP marker: a peer may go to port 4500 without a NAT, too."""
+        if self.room is not None and not self._is_marked:
+            self._is_marked = True
+            self._rooms = tuple(room - _MARKER for room in self._rooms)
+            self.room = max(self._rooms[-1], self.room - _MARKER)
 
     def follow(self, size: int) -> None:
         """A fragment of `size` octets came from the peer: ours need not be larger than what comes through."""

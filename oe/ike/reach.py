@@ -61,6 +61,8 @@ def follow(ctx: Context, sa: IkeSa, local: SocketAddress, remote: SocketAddress)
     may_float = sa.established is None and sa.role is Role.RESPONDER
     if may_float or (Nat.PEER in sa.nat and Nat.WE not in sa.nat):
         sa.local, sa.remote = local, remote
+        if local.port == ctx.settings.nat_port:
+            sa.fragmentation.mark()
         _move_children(ctx, sa)
 
 

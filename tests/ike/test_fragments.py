@@ -106,6 +106,19 @@ def test_room_shrinks_step_by_step_where_size_may_be_the_reason() -> None:
     assert not fragmentation.shrink((bytes(548),))
 
 
+@pytest.mark.parametrize("size", [None, 540, 544, 700])
+def test_a_peer_that_goes_to_port_4500_leaves_room_for_the_marker(size: int | None) -> None:
+    fragmentation = agreed()
+    if size is not None:
+        fragmentation.follow(size)
+    for _ in range(2):
+        fragmentation.mark()
+        assert fragmentation.room == {None: 1248, 700: 696}.get(size, 544)
+    never = Fragmentation(4)
+    never.mark()
+    assert never.room is None
+
+
 def test_a_single_message_that_is_larger_than_the_small_threshold_is_cut_too() -> None:
     fragmentation = agreed()
     datagrams = seal_message(HEADER, LARGE[:5], SkCipher(KEY), fragmentation)

@@ -8,6 +8,8 @@ from oe.model import KeyAlgorithm, PublicKey
 from tests.interop.plan import Case
 from tests.interop.rival import Rival
 
+_GROUP = "oe"
+"""What it does in its groups follows from their settings; names are free."""
 _PROGRAMS = "/usr/libexec/ipsec"
 _SETUP = """
 config setup
@@ -46,9 +48,9 @@ class Libreswan(Rival):
             "leftupdown=%disabled",  # pluto waits for its script, and a slow machine makes that seconds
             *self.case.settings,
         )
-        self.write("etc/ipsec.conf", _SETUP + f"conn {self.case.group}\n" + "".join(f"  {line}\n" for line in lines))
+        self.write("etc/ipsec.conf", _SETUP + f"conn {_GROUP}\n" + "".join(f"  {line}\n" for line in lines))
         self.write("etc/ipsec.secrets", "")
-        self.write(f"etc/ipsec.d/policies/{self.case.group}", f"{self.case.own.address}/32\n")
+        self.write(f"etc/ipsec.d/policies/{_GROUP}", f"{self.case.own.address}/32\n")
         self.write("etc/ipsec.d/anchors", "".join(f"{anchor}\n" for anchor in anchors))
         self.write("etc/resolv.conf", "nameserver 127.0.0.1\n")
         (self.root / "run/pluto").mkdir(exist_ok=True)
@@ -72,7 +74,7 @@ class Libreswan(Rival):
         return frozenset(re.findall(r"^#(\d+): .*established IKE SA", listed, re.MULTILINE))
 
     def _whack(self, verb: str) -> None:
-        self.ask("ipsec", "whack", verb, "--asynchronous", "--name", f"{self.case.group}#{self.case.own.address}/32")
+        self.ask("ipsec", "whack", verb, "--asynchronous", "--name", f"{_GROUP}#{self.case.own.address}/32")
 
     def rekey_child(self) -> None:
         self._whack("--rekey-child")

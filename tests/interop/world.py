@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -34,7 +35,7 @@ RIVALS: dict[Product, type[Rival]] = {
     Product.STRONGSWAN: StrongSwan,
     Product.STRONGSWAN_NEXT: StrongSwan,
 }
-CHILD_LIFETIME, IKE_LIFETIME = 40, 70
+CHILD_LIFETIME, IKE_LIFETIME = 30, 50
 """Seconds, of ours; we rekey when some four fifths or more of them are over."""
 _DAEMON = (sys.executable, "-c", "from oe.cli.main import main; main()")
 _ZONE_HEAD = ("$TTL 600", "@ SOA ns hostmaster 1 3600 600 86400 300", "@ NS ns", "ns A 192.0.2.3")
@@ -70,8 +71,8 @@ class World:
     def __init__(self, cases: Iterable[Case], bases: dict[Product, Path]) -> None:
         self.cases = tuple(cases)
         self.rivals = {case: RIVALS[case.product](case, bases[case.product]) for case in self.cases}
-        self.frames: list[Frame] = []
-        """What was seen on the router's links."""
+        self.frames: defaultdict[str, list[Frame]] = defaultdict(list)
+        """What was seen on each of the router's links."""
         self._owns = tuple(own for own in OWN.values() if any(case.own is own for case in self.cases))
         self._stack = ExitStack()
         self._pool = ThreadPoolExecutor(8)
@@ -142,8 +143,10 @@ class World:
             while not ended.is_set():
                 select([capture], [], [], 0.1)
                 capture.drain()
+                for frame in capture.frames:
+                    self.frames[frame.link].append(frame)
+                capture.frames.clear()
 
-        self.frames = capture.frames
         thread = threading.Thread(target=drain)
         thread.start()
         self._stack.callback(capture.close)
@@ -254,7 +257,7 @@ def _configuration(home: Path) -> str:
     paths = [f'{name} = "{home / name}"' for name in ("policies", "keys", "state", "run")]
     lifetimes = [f'child-lifetime = "{CHILD_LIFETIME}s"', f'ike-lifetime = "{IKE_LIFETIME}s"']
     gateway = ['backend = "xfrm"', 'setup-budget = "20s"', *lifetimes]
-    groups = ["[group.private-or-clear]", 'anonymous = "ask"']
+    groups = ["[group.private-or-clear]", 'anonymous = "ask"', "[group.clear-or-private]", 'anonymous = "accept"']
     return "\n".join(["[paths]", *paths, "[gateway]", *gateway, *groups, "[log]", 'level = "debug"', ""])
 
 
