@@ -20,6 +20,8 @@ _FIRST = 25.0
 _AGAIN = 5.0
 _SETTLE = 0.3
 """Seconds until the last packet of a flow was seen."""
+_PACE = 0.2
+"""Seconds between packets while something is waited for; all cases share a processor."""
 _CALM = 20.0
 """Seconds within which an exchange comes to its end at both ends."""
 _CROSSED = 3.0
@@ -198,6 +200,7 @@ def _talk_until(stage: Stage, what: str, is_done: Callable[[], bool], patience: 
     the other has read the answer (RFC 7296 2.8)."""
     deadline, lost = time.monotonic() + patience, 0
     while not is_done():
+        time.sleep(_PACE)
         lost += not stage.answers()
         if lost > 1:
             raise Failed(f"{what}: {lost} packets lost meanwhile")
