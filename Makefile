@@ -17,7 +17,7 @@ endif
 
 test: check
 	@packaging/isolated $(BIN)/pytest -m "not kernel and not guest and not interop"
-	@$(MAKE) --no-print-directory test-kernel test-interop
+	@$(MAKE) --no-print-directory test-kernel
 ifeq ($(OE_REQUIRE_ALL_TIERS),1)
 	@$(MAKE) --no-print-directory test-stock
 else
