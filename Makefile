@@ -27,7 +27,7 @@ endif
 test-kernel: setup-kernel
 	@packaging/kernel/build >/dev/null
 	@packaging/isolated $(BIN)/pytest -m guest
-	@$(KERNEL_RUN) --results build/test-kernel $(BIN)/pytest -m "kernel or netns" --junitxml=/run/job/results/junit.xml \
+	@$(KERNEL_RUN) --results build/test-kernel $(BIN)/pytest -p no:cacheprovider -m "kernel or netns" --junitxml=/run/job/results/junit.xml \
 		tests/kernel tests/ipsec tests/trap tests/leak
 
 # With Libreswan and strongSwan, in the test kernel. Their root file systems are made where you are root; docs/interop.md.

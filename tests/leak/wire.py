@@ -5,10 +5,12 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address, ip_network
 
 from oe.model import Address
 from tests.ipsec.netns import Namespace
+from tests.leak.ring import Ring
 
 NETS = (ip_network("198.18.0.0/16"), ip_network("2001:db8::/32"))
 """The private net, in both families."""
@@ -18,10 +20,15 @@ PATIENCE = 60.0
 
 IKE_PORT, MARKER_PORT = 500, 9
 ESP, UDP = 50, 17
-_ETH_P_ALL, _SO_RCVBUFFORCE = 3, 33
 _FAMILIES = {0x0800: 4, 0x86DD: 6}
-_SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _EXCHANGE_TYPE = 18
+
+_address = cache(ip_address)
+
+
+@cache
+def _private(address: Address) -> bool:
+    return any(address in net for net in NETS)
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Packet:
     @property
     def clear(self) -> bool:
         """A packet to or from the private net, as it is; the gateways that tunnels run between are elsewhere."""
-        return any(end in net for net in NETS for end in (self.source, self.destination))
+        return _private(self.source) or _private(self.destination)
 
     @property
     def exchange(self) -> int:
@@ -56,7 +63,7 @@ def parse(octets: bytes, version: int, *, from_host: bool) -> Packet:
         header, protocol, ends = (octets[0] & 15) * 4, octets[9], (octets[12:16], octets[16:20])
     else:
         header, protocol, ends = 40, octets[6], (octets[8:24], octets[24:40])
-    source, destination = map(ip_address, ends)
+    source, destination = map(_address, ends)
     return Packet(source, destination, protocol, octets[header:], from_host)
 
 
@@ -70,24 +77,17 @@ class Wire:
         self.on_packet: Callable[[Packet], None] = lambda packet: None
         self._news = threading.Condition()
         with router.entered():
-            self._link = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
-            self._link.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
-            self._link.bind((device, _ETH_P_ALL))
-            self._link.settimeout(0.2)
+            self._link = Ring(device)
         self._closing = False
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
 
     def _listen(self) -> None:
         while not self._closing:
-            try:
-                octets, (_, protocol, kind, *_rest) = self._link.recvfrom(65535)
-            except TimeoutError:
-                continue
-            except OSError:  # the link went down, and comes back
-                continue
-            if protocol in _FAMILIES:
-                self._take(parse(octets, _FAMILIES[protocol], from_host=kind != socket.PACKET_OUTGOING))
+            self._link.wait(0.2)
+            for octets, protocol, outgoing in self._link.frames():
+                if protocol in _FAMILIES:
+                    self._take(parse(octets, _FAMILIES[protocol], from_host=not outgoing))
 
     def _take(self, packet: Packet) -> None:
         with self._news:
@@ -114,8 +114,7 @@ class Wire:
         with self._host.entered(), socket.socket(family, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"marker", (self._towards, MARKER_PORT))
         self.until(lambda: self._markers > before, "the marker")
-        _seen, lost = struct.unpack("=II", self._link.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
-        assert lost == 0
+        assert self._link.overlooked() == 0
 
     def shows_no_clear_packet(self) -> bool:
         self.settle()
