@@ -23,20 +23,9 @@ from bench.handshake import CLASSICAL
 from oe.ike.endpoint import Endpoint
 from oe.ike.udp import UdpSockets
 from oe.keystore import KeyStore
-from oe.messages import (
-    ChildInstalled,
-    ChildReady,
-    IkeInput,
-    IkeOutput,
-    JudgePeer,
-    OctetsSigned,
-    PeerJudged,
-    ReserveSpi,
-    SendDatagram,
-    SignOctets,
-    SpiReserved,
-)
+from oe.messages import ChildInstalled, OctetsSigned, ReserveSpi, SendDatagram, SignOctets, SpiReserved
 from oe.model import KeyAlgorithm, PublicKey
+from oe.negotiation import ChildReady, IkeInput, IkeOutput, JudgePeer, PeerJudged
 
 
 class Answerer:

@@ -23,20 +23,9 @@ from oe.ike.endpoint import Endpoint
 from oe.ike.settings import IkeSettings
 from oe.ike.udp import UdpSockets
 from oe.keystore import KeyStore
-from oe.messages import (
-    ChildInstalled,
-    ChildReady,
-    IkeInput,
-    IkeOutput,
-    Negotiate,
-    NegotiationEnded,
-    OctetsSigned,
-    ReserveSpi,
-    SendDatagram,
-    SignOctets,
-    SpiReserved,
-)
+from oe.messages import ChildInstalled, OctetsSigned, ReserveSpi, SendDatagram, SignOctets, SpiReserved
 from oe.model import HostPair, Identity, KeyAlgorithm, PublicKey, SocketAddress
+from oe.negotiation import ChildReady, IkeInput, IkeOutput, Negotiate, NegotiationEnded
 
 PULSE = 0.002
 """Seconds between two of them."""

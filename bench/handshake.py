@@ -26,21 +26,16 @@ from oe.ike.settings import IkeSettings
 from oe.keystore import PUBLIC_EXPONENT, KeyStore
 from oe.messages import (
     ChildInstalled,
-    ChildReady,
-    CloseChild,
     DatagramReceived,
-    IkeInput,
-    IkeOutput,
-    JudgePeer,
-    Negotiate,
     OctetsSigned,
-    PeerJudged,
     ReserveSpi,
     SendDatagram,
     SignOctets,
     SpiReserved,
 )
-from oe.model import HostPair, Identity, Reason, SignatureScheme, SocketAddress
+from oe.model import HostPair, Identity, SignatureScheme, SocketAddress
+from oe.negotiation import ChildReady, CloseChild, IkeInput, IkeOutput, JudgePeer, Negotiate, PeerJudged
+from oe.reasons import Reason
 
 CLASSICAL = IkeSettings(
     additional_key_exchange=False, linger=1.0, handshakes_per_second=1e6, handshakes_at_once=1_000_000

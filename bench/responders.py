@@ -24,8 +24,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from bench.handshake import Pair, Phase, Side
 from oe.errors import MachineLacks
 from oe.ike.udp import IKE_PORT
-from oe.messages import CloseChild, DatagramReceived, SendDatagram
-from oe.model import Reason, SocketAddress
+from oe.messages import DatagramReceived, SendDatagram
+from oe.model import SocketAddress
+from oe.negotiation import CloseChild
+from oe.reasons import Reason
 
 _PATIENCE = 10.0
 _IKE_PORT_OPEN = f":{IKE_PORT:04X} "

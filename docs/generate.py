@@ -23,7 +23,7 @@ from oe.ike.registry import PayloadType
 from oe.ike.rules import MANY, SHAPES, Rule, Shape
 from oe.ike.settings import IkeSettings
 from oe.ike.states import CHILD_STEPS, HEARD, STEPS, ChildState
-from oe.model import Grade, Group, KeyAlgorithm, LookupOutcome, PairState, PublicKey, Reason
+from oe.model import Grade, Group, KeyAlgorithm, LookupOutcome, PairState, PublicKey
 from oe.policy.flow import TRANSITIONS, mermaid
 from oe.policy.outcome import (
     CAPS,
@@ -35,6 +35,7 @@ from oe.policy.outcome import (
     decide,
     may_use,
 )
+from oe.reasons import Reason
 
 DOCUMENTS = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

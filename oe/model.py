@@ -1,4 +1,4 @@
-"""The values every room of the house speaks about: host pairs, policy groups, keys, answers, SAs, reasons.
+"""The values every room of the house speaks about: host pairs, policy groups, keys, answers, SAs.
 
 All are frozen. Times are seconds of the daemon's monotonic clock. Ports are 0-65535, addresses `ipaddress` values.
 """
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from oe.reasons import Reason
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -111,100 +113,6 @@ class Verdict(StrEnum):
     PROTECTED = "protected"
     CLEAR = "clear"
     BLOCKED = "blocked"
-
-
-class Reason(StrEnum):
-    """Why a packet was dropped, a peer refused, or a pair fell back. Counters, log and `oe status` use it."""
-
-    # the good ends
-    PROTECTED_AS_INITIATOR = "protected-as-initiator"
-    PROTECTED_AS_RESPONDER = "protected-as-responder"
-    # policy alone decided
-    POLICY_CLEAR = "policy-clear"
-    POLICY_BLOCK = "policy-block"
-    POLICY_UNLISTED = "policy-unlisted"
-    # under way
-    LOOKUP_UNDER_WAY = "lookup-under-way"
-    NEGOTIATION_UNDER_WAY = "negotiation-under-way"
-    # DNS (failure classes F1-F4, F8)
-    NO_KEY = "no-key"
-    NO_USABLE_KEY = "no-usable-key"
-    MALFORMED_RECORD = "malformed-record"
-    DNS_BOGUS = "dns-bogus"
-    DNS_FAILED = "dns-failed"
-    DNS_TIMEOUT = "dns-timeout"
-    DNSSEC_REQUIRED = "dnssec-required"
-    UNSIGNED_DELEGATION = "unsigned-delegation"
-    OWN_KEY_UNPUBLISHED = "own-key-unpublished"
-    OWN_CLIENT_UNDELEGATED = "own-client-undelegated"
-    NOT_DELEGATED = "not-delegated"
-    NO_LOCAL_ADDRESS = "no-local-address"
-    # IKE (F5-F7)
-    PEER_SILENT = "peer-silent"
-    PEER_REFUSED = "peer-refused"
-    PEER_AUTHENTICATION_FAILED = "peer-authentication-failed"
-    WE_WERE_REFUSED = "we-were-refused"
-    NO_PROPOSAL_CHOSEN = "no-proposal-chosen"
-    TS_UNACCEPTABLE = "ts-unacceptable"
-    INVALID_SYNTAX = "invalid-syntax"
-    UNSUPPORTED_CRITICAL_PAYLOAD = "unsupported-critical-payload"
-    IKEV1 = "ikev1"
-    INVALID_MAJOR_VERSION = "invalid-major-version"
-    INVALID_MESSAGE_ID = "invalid-message-id"
-    INTEGRITY_CHECK_FAILED = "integrity-check-failed"
-    UNKNOWN_IKE_SPI = "unknown-ike-spi"
-    UNEXPECTED_MESSAGE = "unexpected-message"
-    UNAUTHENTICATED_NOTIFY = "unauthenticated-notify"
-    INVALID_COOKIE = "invalid-cookie"
-    COOKIE_DEMANDED = "cookie-demanded"
-    TOO_MANY_HALF_OPEN = "too-many-half-open"
-    TOO_MANY_HANDSHAKES = "too-many-handshakes"
-    TOO_MANY_FAILURES = "too-many-failures"
-    TOO_MANY_CHILDREN = "too-many-children"
-    NOT_ADMITTED = "not-admitted"
-    LATE_ANSWER = "late-answer"
-    NEGOTIATION_TIMEOUT = "negotiation-timeout"
-    LIVENESS_FAILED = "liveness-failed"
-    DELETED_BY_PEER = "deleted-by-peer"
-    REPLACED_BY_PEER = "replaced-by-peer"
-    PEER_RESTARTED = "peer-restarted"
-    INVALID_CRASH_TOKEN = "invalid-crash-token"  # noqa: S105 - the name of a reason
-    SUPERSEDED = "superseded"
-    REKEYED = "rekeyed"
-    REDUNDANT = "redundant"
-    IDLE = "idle"
-    DELEGATION_WITHDRAWN = "delegation-withdrawn"
-    ANONYMOUS_REFUSED = "anonymous-refused"
-    LIFETIME_ENDED = "lifetime-ended"
-    SIGNING_FAILED = "signing-failed"
-    INTERNAL_ERROR = "internal-error"
-    # SAs and ESP (F10)
-    INSTALL_FAILED = "install-failed"
-    SA_EXPIRED = "sa-expired"
-    ESP_MALFORMED = "esp-malformed"
-    ESP_UNKNOWN_SPI = "esp-unknown-spi"
-    ESP_REPLAYED = "esp-replayed"
-    ESP_INTEGRITY_FAILED = "esp-integrity-failed"
-    ESP_SELECTOR_MISMATCH = "esp-selector-mismatch"
-    ESP_SEQUENCE_EXHAUSTED = "esp-sequence-exhausted"
-    NO_OUTBOUND_SA = "no-outbound-sa"
-    ESP_NOT_SENT = "esp-not-sent"
-    # the trap
-    PACKET_MALFORMED = "packet-malformed"
-    HOLD_PAIR_FULL = "hold-pair-full"
-    HOLD_FULL = "hold-full"
-    HOLD_DEADLINE = "hold-deadline"
-    TOO_MANY_PAIRS = "too-many-pairs"
-    DECISION_EXPIRED = "decision-expired"
-    CLEAR_FROM_PRIVATE = "clear-from-private"
-    # others on this machine
-    TABLE_RESTORED = "table-restored"
-    SA_TAKEN_AWAY = "sa-taken-away"
-    ADDRESS_LOST = "address-lost"
-    # the operator
-    OPERATOR_FLUSH = "operator-flush"
-    POLICY_CHANGED = "policy-changed"
-    STOPPING = "stopping"
 
 
 # --- keys ------------------------------------------------------------------------------------------------------

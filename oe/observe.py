@@ -14,7 +14,8 @@ from typing import TextIO, cast
 import structlog
 
 from oe.messages import Note
-from oe.model import PairStatus, Reason
+from oe.model import PairStatus
+from oe.reasons import Reason
 
 Row = dict[str, str | int | float | None]
 

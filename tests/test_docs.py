@@ -13,10 +13,11 @@ from docs import generate
 from oe.cli.main import COMMANDS
 from oe.cli.status import AUTHENTICATION, COLUMNS
 from oe.config import Config
-from oe.model import Group, Reason, SocketAddress
+from oe.model import Group, SocketAddress
 from oe.policy.files import parse_network
 from oe.policy.groups import Entry, PolicySet
 from oe.policy.select import select
+from oe.reasons import Reason
 from oe.trap.spec import Dropped
 
 ROOT = Path(__file__).parent.parent

@@ -27,11 +27,11 @@ from oe.model import (
     PairState,
     PairStatus,
     PublicKey,
-    Reason,
     RecordKind,
     Secret,
 )
 from oe.observe import Counters, DaemonStatus, configure_log, pair_row, printable, status_document, write_note
+from oe.reasons import Reason
 
 NOW = 1000.0
 PAIR = HostPair(ip_address("192.0.2.1"), ip_address("198.51.100.7"))

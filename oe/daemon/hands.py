@@ -40,17 +40,9 @@ from oe.messages import (
     SpiReserved,
     Undecide,
 )
-from oe.model import (
-    MARK_EXEMPT,
-    MARK_SHIELD_CLOSED,
-    MARK_SHIELD_OPEN,
-    HostPair,
-    PublicKey,
-    Reason,
-    SignatureScheme,
-    Verdict,
-)
+from oe.model import MARK_EXEMPT, MARK_SHIELD_CLOSED, MARK_SHIELD_OPEN, HostPair, PublicKey, SignatureScheme, Verdict
 from oe.observe import Counters, write_note
+from oe.reasons import Reason
 from oe.trap.queue import QueueStatistics
 
 

@@ -45,8 +45,9 @@ from oe.messages import (
     Started,
     StopAsked,
 )
-from oe.model import MARK_EXEMPT, Address, Group, HostPair, Reason, Secret
+from oe.model import MARK_EXEMPT, Address, Group, HostPair, Secret
 from oe.observe import DaemonStatus, configure_log, status_document
+from oe.reasons import Reason
 from oe.trap.holds import HoldTable
 from oe.trap.nft import NftTable
 from oe.trap.queue import TrapQueues

@@ -9,7 +9,8 @@ from oe.dnskeys.names import Name, shown
 from oe.dnskeys.records import Unusable, decode_ipseckey, decode_txt
 from oe.dnskeys.trust import may_delegate
 from oe.errors import ParseError
-from oe.model import Address, Delegation, Grade, LookupOutcome, Reason
+from oe.model import Address, Delegation, Grade, LookupOutcome
+from oe.reasons import Reason
 from oe.wire import Reader
 
 MAX_CHAIN = 8

@@ -13,7 +13,8 @@ from oe.dnskeys.exchange import CloseAttempt, Exchange, SendQuery
 from oe.dnskeys.lookup import Lookup
 from oe.dnskeys.message import Question
 from oe.messages import KeysLookedUp, LookUpKeys
-from oe.model import Address, Grade, KeyAnswer, LookupOutcome, Reason, SocketAddress
+from oe.model import Address, Grade, KeyAnswer, LookupOutcome, SocketAddress
+from oe.reasons import Reason
 
 CACHE_SIZE = 65_536
 """Owners whose answers are kept."""

@@ -16,7 +16,8 @@ from oe.dnskeys.message import Question, Rcode, Response, decode_response, encod
 from oe.dnskeys.names import shown
 from oe.dnskeys.trust import Evidence, grade
 from oe.errors import ParseError
-from oe.model import Grade, Reason, SocketAddress
+from oe.model import Grade, SocketAddress
+from oe.reasons import Reason
 
 PATIENCE = (0.4, 0.8, 1.6, 3.2)
 """Seconds to wait after each sending. The sum, 6 s, bounds an exchange."""

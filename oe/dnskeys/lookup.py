@@ -13,7 +13,8 @@ from oe.dnskeys.exchange import Heard
 from oe.dnskeys.message import Question, Type
 from oe.dnskeys.names import Name, host_labels, reverse_labels
 from oe.dnskeys.trust import weaker
-from oe.model import Address, Delegation, Grade, KeyAnswer, LookupOutcome, PublicKey, Reason
+from oe.model import Address, Delegation, Grade, KeyAnswer, LookupOutcome, PublicKey
+from oe.reasons import Reason
 
 MAX_GATEWAYS_ASKED = 4
 """Gateways whose own names are asked for keys in one lookup."""

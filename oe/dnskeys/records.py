@@ -12,7 +12,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from oe.dnskeys.keys import weakness
 from oe.dnskeys.names import MAX_NAME, checked_host, host_labels, shown
 from oe.errors import ParseError
-from oe.model import Address, Delegation, KeyAlgorithm, PublicKey, Reason, RecordKind
+from oe.model import Address, Delegation, KeyAlgorithm, PublicKey, RecordKind
+from oe.reasons import Reason
 from oe.wire import Reader
 
 NO_KEY_ALGORITHM = 0

@@ -8,18 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from oe.gateway.context import OwnSide
-from oe.model import (
-    ID_NULL,
-    Address,
-    Delegation,
-    Grade,
-    Identity,
-    KeyAnswer,
-    LookupOutcome,
-    PublicKey,
-    Reason,
-    RecordKind,
-)
+from oe.model import ID_NULL, Address, Delegation, Grade, Identity, KeyAnswer, LookupOutcome, PublicKey, RecordKind
+from oe.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,21 +16,11 @@ from oe.gateway.idle import Idle
 from oe.gateway.installs import Installs
 from oe.gateway.outbound import Outbound
 from oe.gateway.pairs import Pair
-from oe.messages import (
-    CheckLiveness,
-    ChildExpired,
-    ChildInstalled,
-    ChildMoved,
-    ChildReady,
-    CloseChild,
-    CountersRead,
-    IkeInput,
-    MoveChild,
-    RekeyChild,
-    RemoveChild,
-)
-from oe.model import Anonymity, Directions, HostPair, PairState, Reason
+from oe.messages import ChildExpired, ChildInstalled, CountersRead, MoveChild, RemoveChild
+from oe.model import Anonymity, Directions, HostPair, PairState
+from oe.negotiation import CheckLiveness, ChildMoved, ChildReady, CloseChild, IkeInput, RekeyChild
 from oe.policy.flow import FlowEvent
+from oe.reasons import Reason
 
 GRACE = 0.03
 """Seconds between our IKE_AUTH answer and the first ESP of ours, when we have packets waiting for it."""

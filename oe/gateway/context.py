@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from oe.gateway.timers import Timers
-from oe.messages import Command, IkeInput, IkeOutput, KeysLookedUp, LookUpKeys, Note
-from oe.model import Address, Anonymity, Group, HostPair, KeyAnswer, Network, PublicKey, Reason
+from oe.messages import Command, KeysLookedUp, LookUpKeys, Note
+from oe.model import Address, Anonymity, Group, HostPair, KeyAnswer, Network, PublicKey
+from oe.negotiation import IkeInput, IkeOutput
 from oe.policy.groups import PolicySet
 from oe.policy.outcome import Anonymous, GroupSettings, anonymous_for
 from oe.policy.select import select
+from oe.reasons import Reason
 
 Continuation = Callable[[KeyAnswer, float], None]
 TimerName = tuple[str, object]

@@ -17,13 +17,9 @@ from oe.gateway.pairs import Failure, Pair
 from oe.gateway.preflight import Preflight
 from oe.messages import (
     AddressesChanged,
-    ChildClosed,
     ChildExpired,
     ChildInstalled,
-    ChildMoved,
-    ChildReady,
     ClearPacketRefused,
-    CloseEverything,
     Command,
     CountersRead,
     DatagramReceived,
@@ -32,18 +28,12 @@ from oe.messages import (
     Event,
     Finish,
     FlushAsked,
-    IkeInput,
-    IkeOutput,
-    JudgePeer,
     KeepMapping,
     KeysLookedUp,
-    NegotiationEnded,
     Note,
     OctetsSigned,
-    OwnKeysChanged,
     PacketTrapped,
     PeerMoved,
-    Rejected,
     Release,
     ReserveSpi,
     SendDatagram,
@@ -52,11 +42,24 @@ from oe.messages import (
     Started,
     StopAsked,
 )
-from oe.model import Address, Group, HeldPacket, HostPair, PairState, PairStatus, Reason, Verdict
+from oe.model import Address, Group, HeldPacket, HostPair, PairState, PairStatus, Verdict
+from oe.negotiation import (
+    ChildClosed,
+    ChildMoved,
+    ChildReady,
+    CloseEverything,
+    IkeInput,
+    IkeOutput,
+    JudgePeer,
+    NegotiationEnded,
+    OwnKeysChanged,
+    Rejected,
+)
 from oe.policy.flow import FlowEvent
 from oe.policy.groups import PolicySet
 from oe.policy.outcome import GroupSettings, may_use
 from oe.policy.select import select
+from oe.reasons import Reason
 from oe.trap.holds import HoldTable
 
 Admits = Callable[[Address], bool]

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from oe.gateway.context import Context
 from oe.gateway.pairs import Failure, Pair
 from oe.messages import Decide, Drop, Release, Undecide
-from oe.model import Address, Group, HeldPacket, HostPair, PairState, PairStatus, Reason, Verdict
+from oe.model import Address, Group, HeldPacket, HostPair, PairState, PairStatus, Verdict
 from oe.policy.flow import FlowEvent, next_state
 from oe.policy.outcome import AGE_LIMIT, FAILURES, SHORTEST, decide
 from oe.policy.outcome import Failure as Class
 from oe.policy.select import select
+from oe.reasons import Reason
 from oe.trap.holds import HoldTable
 
 VERDICTS = {

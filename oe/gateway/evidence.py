@@ -13,9 +13,10 @@ from collections.abc import Callable
 from oe.gateway.candidates import Candidate, gateway_of, own_credentials
 from oe.gateway.context import Context
 from oe.gateway.pairs import Pair
-from oe.messages import ChildReady
-from oe.model import Anonymity, HostPair, KeyAnswer, LookupOutcome, Reason, RecordKind
+from oe.model import Anonymity, HostPair, KeyAnswer, LookupOutcome, RecordKind
+from oe.negotiation import ChildReady
 from oe.policy.outcome import may_use
+from oe.reasons import Reason
 
 PATIENCE = 60.0
 """Seconds until the next question after one that nobody answered."""

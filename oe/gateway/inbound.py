@@ -17,21 +17,11 @@ from dataclasses import dataclass, field
 from oe.gateway.candidates import gateway_of, keys_at, own_credentials
 from oe.gateway.context import NEVER_NEGOTIATES, Context
 from oe.gateway.pairs import Pair
-from oe.messages import JudgePeer, PeerJudged
-from oe.model import (
-    Address,
-    Anonymity,
-    Group,
-    HostPair,
-    Identity,
-    IdentityKind,
-    KeyAnswer,
-    LookupOutcome,
-    PublicKey,
-    Reason,
-)
+from oe.model import Address, Anonymity, Group, HostPair, Identity, IdentityKind, KeyAnswer, LookupOutcome, PublicKey
+from oe.negotiation import JudgePeer, PeerJudged
 from oe.policy.outcome import Anonymous, Dnssec, anonymous_for, may_use
 from oe.policy.select import select
+from oe.reasons import Reason
 
 
 @dataclass(slots=True)

@@ -1,8 +1,9 @@
 """Halves of Child SAs on their way into the kernel, and what happened to them meanwhile."""
 
 from oe.gateway.context import Context
-from oe.messages import ChildReady, InstallChild
+from oe.messages import InstallChild
 from oe.model import Directions, HostPair
+from oe.negotiation import ChildReady
 
 
 class Installs:

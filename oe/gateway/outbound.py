@@ -15,7 +15,6 @@ from typing import Protocol
 from oe.gateway.candidates import Candidate, Credentials, candidates, own_credentials
 from oe.gateway.context import Context
 from oe.gateway.pairs import Attempt, Failure, Pair
-from oe.messages import Negotiate, NegotiationEnded
 from oe.model import (
     ID_NULL,
     Address,
@@ -27,11 +26,12 @@ from oe.model import (
     KeyAnswer,
     LookupOutcome,
     PairState,
-    Reason,
     SocketAddress,
 )
+from oe.negotiation import Negotiate, NegotiationEnded
 from oe.policy.flow import FlowEvent
 from oe.policy.outcome import Anonymous, anonymous_for, may_use
+from oe.reasons import Reason
 
 _SILENCE = frozenset({Reason.PEER_SILENT, Reason.NEGOTIATION_TIMEOUT})
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from oe.gateway.candidates import Candidate, Credentials
-from oe.messages import ChildReady
 from oe.model import (
     Anonymity,
     ChildCounters,
@@ -15,8 +14,9 @@ from oe.model import (
     PairState,
     PairStatus,
     PublicKey,
-    Reason,
 )
+from oe.negotiation import ChildReady
+from oe.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ The answers stay in the cache, where the first packets find them (step I0 of opp
 
 from oe.gateway.candidates import own_credentials
 from oe.gateway.context import Context
-from oe.model import Address, KeyAnswer, Reason
+from oe.model import Address, KeyAnswer
+from oe.reasons import Reason
 
 MOST_ADDRESSES = 32
 """A machine with more addresses than this learns of the others when they are used."""

@@ -2,7 +2,7 @@
 
 from math import inf
 
-from oe.model import Reason
+from oe.reasons import Reason
 
 CROSSED = frozenset({Reason.WE_WERE_REFUSED, Reason.REDUNDANT, Reason.SUPERSEDED, Reason.REPLACED_BY_PEER})
 """What an attempt of ours may come to when both sides began at once, and the peer's counts."""

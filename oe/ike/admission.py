@@ -16,7 +16,8 @@ from collections.abc import Callable
 from oe.ike.cookies import Cookies
 from oe.ike.limits import Bounds, Bucket, HalfOpen, Levels, Strain, source_of
 from oe.ike.settings import IkeSettings
-from oe.model import Address, Reason, SocketAddress
+from oe.model import Address, SocketAddress
+from oe.reasons import Reason
 
 STRAY_ANSWERS_AT_ONCE = 4
 """Unprotected answers to one source."""

@@ -9,8 +9,10 @@ from oe.ike.registry import ExchangeType, NotifyType
 from oe.ike.sa import IkeSa, Role, Task, Timer
 from oe.ike.states import ChildState, ChildStep, State, Step
 from oe.ike.window import Due
-from oe.messages import ChildClosed, NegotiationEnded, SendDatagram
-from oe.model import Reason, SocketAddress
+from oe.messages import SendDatagram
+from oe.model import SocketAddress
+from oe.negotiation import ChildClosed, NegotiationEnded
+from oe.reasons import Reason
 
 # --- messages --------------------------------------------------------------------------------------------------
 

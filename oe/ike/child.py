@@ -11,7 +11,8 @@ from enum import StrEnum
 from oe.ike.payloads import TrafficSelector, TsPayload
 from oe.ike.registry import PayloadType
 from oe.ike.states import CHILD_STEPS, ChildState, ChildStep
-from oe.model import Address, ChildSa, HostPair, Reason
+from oe.model import Address, ChildSa, HostPair
+from oe.reasons import Reason
 
 CROSSED = 5.0
 """Seconds. Of two Child SAs of one pair the second crossed the first if it began until then after the first was made:

@@ -9,8 +9,10 @@ from oe.ike.crypto import Entropy
 from oe.ike.sa import Asker, IkeSa, Role
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import IkeOutput, Negotiate, NegotiationEnded, Note, Rejected
-from oe.model import Address, HostPair, Identity, PublicKey, Reason, Secret, SocketAddress
+from oe.messages import Note
+from oe.model import Address, HostPair, Identity, PublicKey, Secret, SocketAddress
+from oe.negotiation import IkeOutput, Negotiate, NegotiationEnded, Rejected
+from oe.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)

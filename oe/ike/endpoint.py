@@ -34,24 +34,21 @@ from oe.ike.reach import follow_esp, keep_mapping
 from oe.ike.sa import Answer, IkeSa, Role, Timer
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import (
+from oe.messages import ChildInstalled, DatagramReceived, OctetsSigned, PeerMoved, SpiReserved
+from oe.model import ID_NULL, Address, Anonymity, Identity, PublicKey, Secret, SocketAddress
+from oe.negotiation import (
     CheckLiveness,
-    ChildInstalled,
     CloseChild,
     CloseEverything,
-    DatagramReceived,
     IkeInput,
     IkeOutput,
     Negotiate,
     NegotiationEnded,
-    OctetsSigned,
     OwnKeysChanged,
     PeerJudged,
-    PeerMoved,
     RekeyChild,
-    SpiReserved,
 )
-from oe.model import ID_NULL, Address, Anonymity, Identity, PublicKey, Reason, Secret, SocketAddress
+from oe.reasons import Reason
 
 _Args = TypeVarTuple("_Args")
 

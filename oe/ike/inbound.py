@@ -45,7 +45,7 @@ from oe.ike.states import HEARD, State
 from oe.ike.strays import answer_violation, hear_other_version, hear_stray
 from oe.ike.window import Arrival
 from oe.messages import DatagramReceived
-from oe.model import Reason
+from oe.reasons import Reason
 
 
 class Inbound:

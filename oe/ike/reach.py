@@ -14,8 +14,9 @@ from oe.ike.context import Context
 from oe.ike.nat import Nat, detect
 from oe.ike.payloads import Payload
 from oe.ike.sa import IkeSa, Role, Timer
-from oe.messages import ChildMoved, KeepMapping
+from oe.messages import KeepMapping
 from oe.model import Encapsulation, SocketAddress
+from oe.negotiation import ChildMoved
 
 
 def look_for_nat(sa: IkeSa, payloads: Iterable[Payload], spis: tuple[int, int]) -> None:

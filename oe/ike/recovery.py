@@ -22,7 +22,8 @@ from oe.ike.message import Message
 from oe.ike.payloads import NotifyPayload, Payload, find_notify
 from oe.ike.registry import NotifyType, ProtocolId
 from oe.ike.sa import IkeSa, Role
-from oe.model import Identity, IdentityKind, Reason, Secret
+from oe.model import Identity, IdentityKind, Secret
+from oe.reasons import Reason
 
 LEAST_OCTETS, MOST_OCTETS = 16, 128
 """Of a token (RFC 6290 5)."""

@@ -16,22 +16,25 @@ from oe.ike.endpoint import Endpoint
 from oe.ike.settings import IkeSettings
 from oe.messages import (
     ChildInstalled,
-    ChildReady,
-    CloseChild,
     DatagramReceived,
-    IkeInput,
-    IkeOutput,
-    JudgePeer,
-    Negotiate,
-    NegotiationEnded,
     OctetsSigned,
-    PeerJudged,
     ReserveSpi,
     SendDatagram,
     SignOctets,
     SpiReserved,
 )
-from oe.model import Address, ChildSa, Directions, HostPair, Identity, PublicKey, Reason, SignatureScheme, SocketAddress
+from oe.model import Address, ChildSa, Directions, HostPair, Identity, PublicKey, SignatureScheme, SocketAddress
+from oe.negotiation import (
+    ChildReady,
+    CloseChild,
+    IkeInput,
+    IkeOutput,
+    JudgePeer,
+    Negotiate,
+    NegotiationEnded,
+    PeerJudged,
+)
+from oe.reasons import Reason
 
 Sign = Callable[[PublicKey, SignatureScheme, bytes], bytes]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from oe.ike.payloads import NotifyPayload, Payload, UnknownPayload
 from oe.ike.registry import ExchangeType, NotifyType, PayloadType
-from oe.model import Reason
+from oe.reasons import Reason
 
 MANY = 64
 

@@ -17,8 +17,10 @@ from oe.ike.proposals import ChosenIke
 from oe.ike.registry import ExchangeType, HashId, KeyExchangeId
 from oe.ike.states import STEPS, State, Step
 from oe.ike.window import Requests, Responses
-from oe.messages import ChildInstalled, Negotiate, OctetsSigned, PeerJudged, SpiReserved
-from oe.model import Address, Anonymity, Identity, PublicKey, Reason, Secret, SocketAddress
+from oe.messages import ChildInstalled, OctetsSigned, SpiReserved
+from oe.model import Address, Anonymity, Identity, PublicKey, Secret, SocketAddress
+from oe.negotiation import Negotiate, PeerJudged
+from oe.reasons import Reason
 
 Answer = OctetsSigned | SpiReserved | PeerJudged | ChildInstalled
 """What the outside answers to something that was asked with a ticket."""

@@ -9,7 +9,7 @@ from oe.ike.payloads import NotifyPayload, Payload
 from oe.ike.recovery import token_of_the_lost
 from oe.ike.registry import NotifyType
 from oe.messages import DatagramReceived, SendDatagram
-from oe.model import Reason
+from oe.reasons import Reason
 
 
 def hear_other_version(ctx: Context, datagram: DatagramReceived, header: Header, now: float) -> None:

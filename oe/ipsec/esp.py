@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oe.ipsec.model import REPLAY_WINDOW
 from oe.ipsec.replay import ReplayWindow
-from oe.model import Address, EspSa, HostPair, Reason
+from oe.model import Address, EspSa, HostPair
+from oe.reasons import Reason
 
 _HEADER_IV = Struct("!IIQ")
 _AAD_ESN = Struct("!IQ")

@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from oe.messages import ChildExpired, PeerMoved
-from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, Reason, SocketAddress
+from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, SocketAddress
+from oe.reasons import Reason
 
 REPLAY_WINDOW = 256
 """Packets; RFC 4303 3.4.3 asks for 64 where speed is expected, parallel paths and queues reorder by more."""

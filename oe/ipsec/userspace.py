@@ -22,7 +22,8 @@ from oe.ipsec.shield import Shield
 from oe.ipsec.succession import Succession
 from oe.ipsec.tun import Tun
 from oe.messages import ChildExpired, PeerMoved
-from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, Reason, SocketAddress
+from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, SocketAddress
+from oe.reasons import Reason
 
 _DRAIN = 64
 """Packets handled before other things of the event loop have their turn."""

@@ -30,7 +30,8 @@ from oe.ipsec.operations import (
 from oe.ipsec.plan import Book
 from oe.ipsec.reconcile import SeenPolicy, SeenSa, left_over, missing
 from oe.messages import ChildExpired, PeerMoved
-from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, Reason, SocketAddress
+from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, SocketAddress
+from oe.reasons import Reason
 
 _Subject = KernelSa | Policy | str
 

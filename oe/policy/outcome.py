@@ -28,7 +28,8 @@ waiting for the next try.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from oe.model import Grade, Group, PairState, Reason, Verdict
+from oe.model import Grade, Group, PairState, Verdict
+from oe.reasons import Reason
 
 
 class Dnssec(StrEnum):

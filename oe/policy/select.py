@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from oe.model import Address, Group, Reason
+from oe.model import Address, Group
 from oe.policy.groups import Entry, PolicySet
+from oe.reasons import Reason
 
 _BY_POLICY_ALONE = {
     Group.CLEAR: Reason.POLICY_CLEAR,

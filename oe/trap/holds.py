@@ -8,7 +8,8 @@ a hundred thousand.
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
-from oe.model import HeldPacket, HostPair, Reason
+from oe.model import HeldPacket, HostPair
+from oe.reasons import Reason
 
 
 @dataclass(slots=True)

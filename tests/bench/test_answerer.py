@@ -5,8 +5,9 @@ import asyncio
 from bench.answerer import Answerer
 from bench.handshake import Pair, Phase
 from oe.ike.udp import UdpSockets
-from oe.messages import CloseChild, DatagramReceived, SendDatagram
-from oe.model import Reason
+from oe.messages import DatagramReceived, SendDatagram
+from oe.negotiation import CloseChild
+from oe.reasons import Reason
 
 
 class Wire(UdpSockets):

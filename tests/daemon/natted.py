@@ -20,15 +20,8 @@ from oe.ike.udp import UdpSockets
 from oe.ipsec.model import Backend, BackendEvent, Marks
 from oe.messages import (
     ChildInstalled,
-    ChildMoved,
-    ChildReady,
-    IkeInput,
-    IkeOutput,
-    JudgePeer,
     KeepMapping,
-    Negotiate,
     OctetsSigned,
-    PeerJudged,
     PeerMoved,
     ReserveSpi,
     SendDatagram,
@@ -36,6 +29,7 @@ from oe.messages import (
     SpiReserved,
 )
 from oe.model import Address, ChildSa, Directions, Encapsulation, HostPair, Identity, SocketAddress
+from oe.negotiation import ChildMoved, ChildReady, IkeInput, IkeOutput, JudgePeer, Negotiate, PeerJudged
 from tests.ike.world import private_key, public_key, sign
 from tests.ipsec import traffic
 from tests.ipsec.ends import MARK_ALL, exchange_datagram, in_host

@@ -50,11 +50,11 @@ from oe.model import (
     KeyAlgorithm,
     Mode,
     PublicKey,
-    Reason,
     SignatureScheme,
     SocketAddress,
     Verdict,
 )
+from oe.reasons import Reason
 from oe.trap.queue import QueueStatistics
 from tests.gateway.script import OURS, PEER, child
 

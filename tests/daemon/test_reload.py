@@ -11,7 +11,8 @@ from oe.config import load_config
 from oe.daemon.reload import Input, read_anew, read_input, report
 from oe.errors import ConfigError
 from oe.keystore import KeyType, generate
-from oe.model import Group, HostPair, PairState, PairStatus, Reason
+from oe.model import Group, HostPair, PairState, PairStatus
+from oe.reasons import Reason
 
 PATHS = '[paths]\npolicies = "policies"\nkeys = "keys"\nrun = "run"\nstate = "state"\n'
 

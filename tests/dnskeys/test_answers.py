@@ -8,7 +8,8 @@ import pytest
 from oe.dnskeys.answers import MAX_CHAIN, MAX_DELEGATIONS, Reading, read_answer
 from oe.dnskeys.exchange import Heard
 from oe.dnskeys.message import Record, Response, Type
-from oe.model import Grade, LookupOutcome, Reason, RecordKind
+from oe.model import Grade, LookupOutcome, RecordKind
+from oe.reasons import Reason
 from tests.dnskeys.replies import ED_KEY, RSA_KEY, SOA, encoded, heard, ipseckey, question, raw, txt
 
 OWNER = ip_address("192.0.2.1")

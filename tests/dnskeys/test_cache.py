@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oe.dnskeys.cache import Cache, Waiters
-from oe.model import Address, Grade, KeyAnswer, LookupOutcome, Reason
+from oe.model import Address, Grade, KeyAnswer, LookupOutcome
+from oe.reasons import Reason
 
 A, B, C = (ip_address(f"192.0.2.{n}") for n in (1, 2, 3))
 

@@ -9,7 +9,8 @@ from oe.dnskeys.engine import MAX_UNDER_WAY, KeyEngine
 from oe.dnskeys.exchange import CloseAttempt, SendQuery
 from oe.dnskeys.message import Type, decode_response
 from oe.messages import KeysLookedUp, LookUpKeys
-from oe.model import Address, Grade, LookupOutcome, Reason, SocketAddress
+from oe.model import Address, Grade, LookupOutcome, SocketAddress
+from oe.reasons import Reason
 from tests.dnskeys.replies import SOA, ipseckey, reply
 
 SERVER = SocketAddress(ip_address("127.0.0.1"), 53)

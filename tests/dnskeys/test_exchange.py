@@ -10,7 +10,8 @@ import pytest
 
 from oe.dnskeys.exchange import PATIENCE, CloseAttempt, Exchange, SendQuery
 from oe.dnskeys.message import encode_query
-from oe.model import Grade, Reason, SocketAddress
+from oe.model import Grade, SocketAddress
+from oe.reasons import Reason
 from tests.dnskeys.replies import ipseckey, question, reply
 
 NEAR = SocketAddress(ip_address("127.0.0.1"), 53)

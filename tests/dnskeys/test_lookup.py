@@ -12,7 +12,8 @@ from oe.dnskeys.exchange import Heard
 from oe.dnskeys.lookup import MAX_GATEWAYS_ASKED, Lookup, decide
 from oe.dnskeys.message import Question, Type
 from oe.dnskeys.names import host_labels, reverse_labels
-from oe.model import Grade, KeyAnswer, LookupOutcome, Reason, RecordKind
+from oe.model import Grade, KeyAnswer, LookupOutcome, RecordKind
+from oe.reasons import Reason
 from tests.dnskeys.replies import ED_KEY, RSA_KEY, SOA, encoded, heard, ipseckey, question, raw, txt
 
 OWNER, GATEWAY = ip_address("192.0.2.1"), ip_address("192.0.2.9")

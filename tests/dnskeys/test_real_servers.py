@@ -14,7 +14,8 @@ from oe.dnskeys.publish import zone_lines
 from oe.dnskeys.resolver import Resolver
 from oe.keystore import public_key_of
 from oe.messages import KeysLookedUp, LookUpKeys
-from oe.model import Grade, KeyAnswer, LookupOutcome, Reason, RecordKind, SocketAddress
+from oe.model import Grade, KeyAnswer, LookupOutcome, RecordKind, SocketAddress
+from oe.reasons import Reason
 from tests.dnskeys.real_servers import MISSING, Zone, running
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oe.dnskeys.records import Unusable, decode_ipseckey, decode_txt
-from oe.model import Delegation, Reason, RecordKind
+from oe.model import Delegation, RecordKind
+from oe.reasons import Reason
 from tests.dnskeys.replies import ED_KEY, RSA_KEY, encoded
 
 GATEWAY = ip_address("192.0.2.1")

@@ -13,7 +13,8 @@ import pytest
 
 from oe.dnskeys.resolver import TURN, Resolver
 from oe.messages import KeysLookedUp, LookUpKeys
-from oe.model import Address, Grade, KeyAnswer, LookupOutcome, Reason, SocketAddress
+from oe.model import Address, Grade, KeyAnswer, LookupOutcome, SocketAddress
+from oe.reasons import Reason
 from tests.dnskeys.fake_server import FakeServer, Script
 from tests.dnskeys.replies import ED_KEY, SOA, ipseckey, reply
 

@@ -35,7 +35,8 @@ from oe.ike.rules import check
 from oe.ipsec import netlink_wire, route_wire, xfrm_wire
 from oe.ipsec.esp import InboundEsp
 from oe.messages import DatagramReceived
-from oe.model import Delegation, EspCipher, EspSa, Grade, HostPair, KeyAlgorithm, PublicKey, Reason, Secret
+from oe.model import Delegation, EspCipher, EspSa, Grade, HostPair, KeyAlgorithm, PublicKey, Secret
+from oe.reasons import Reason
 from oe.trap import nfnetlink
 from oe.trap.packet import peek
 from oe.wire import Reader

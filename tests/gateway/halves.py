@@ -1,16 +1,9 @@
 """A responder's Child SA comes in two halves; and what is asked of a pair again and again."""
 
-from oe.messages import (
-    ChildInstalled,
-    ChildReady,
-    Command,
-    IkeInput,
-    IkeOutput,
-    InstallChild,
-    Note,
-    SendDatagram,
-)
-from oe.model import Directions, HostPair, Reason, SocketAddress
+from oe.messages import ChildInstalled, Command, InstallChild, Note, SendDatagram
+from oe.model import Directions, HostPair, SocketAddress
+from oe.negotiation import ChildReady, IkeInput, IkeOutput
+from oe.reasons import Reason
 from tests.gateway.script import OURS, PEER, PEER_KEY, Script, child
 
 PAIR = HostPair(OURS, PEER)

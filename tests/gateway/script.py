@@ -10,21 +10,15 @@ from oe.gateway import Gateway, GatewaySettings, OwnSide
 from oe.gateway.coordinator import Admits
 from oe.messages import (
     ChildInstalled,
-    ChildReady,
     Command,
     CountersRead,
     Decide,
     Drop,
     Event,
-    IkeInput,
-    IkeOutput,
     InstallChild,
-    JudgePeer,
     KeysLookedUp,
     LookUpKeys,
-    Negotiate,
     PacketTrapped,
-    PeerJudged,
     ReadCounters,
     Release,
     RemoveChild,
@@ -51,13 +45,14 @@ from oe.model import (
     Mode,
     PairStatus,
     PublicKey,
-    Reason,
     RecordKind,
     Secret,
     SocketAddress,
 )
+from oe.negotiation import ChildReady, IkeInput, IkeOutput, JudgePeer, Negotiate, PeerJudged
 from oe.policy.groups import Entry, PolicySet
 from oe.policy.outcome import Anonymous, GroupSettings, Unreachable
+from oe.reasons import Reason
 from oe.trap.holds import HoldTable
 
 OURS = ip_address("192.0.2.1")

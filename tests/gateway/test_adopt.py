@@ -9,22 +9,20 @@ from oe.gateway import Rules
 from oe.gateway.decisions import SA_MARGIN
 from oe.messages import (
     ChildInstalled,
-    ChildReady,
-    CloseChild,
     Command,
     Decide,
     Drop,
     InstallChild,
     KeysLookedUp,
     LookUpKeys,
-    OwnKeysChanged,
-    PeerJudged,
     RemoveChild,
     Undecide,
 )
-from oe.model import Address, Anonymity, Directions, Grade, Group, HostPair, PairState, PairStatus, Reason, Verdict
+from oe.model import Address, Anonymity, Directions, Grade, Group, HostPair, PairState, PairStatus, Verdict
+from oe.negotiation import ChildReady, CloseChild, OwnKeysChanged, PeerJudged
 from oe.policy.groups import Entry, PolicySet
 from oe.policy.outcome import Anonymous, Dnssec, GroupSettings
+from oe.reasons import Reason
 from tests.gateway.script import (
     CLIENT,
     NETS,

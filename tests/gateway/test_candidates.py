@@ -2,7 +2,7 @@ from ipaddress import ip_address
 
 from oe.gateway.candidates import Credentials, candidates, gateway_of, keys_at, own_credentials
 from oe.gateway.context import OwnSide
-from oe.model import Reason
+from oe.reasons import Reason
 from tests.gateway.script import CLIENT, OTHER, OTHER_KEY, OUR_KEY, OURS, PEER, PEER_KEY, delegation, found, missing
 
 OWN = OwnSide((OURS,), (), (OUR_KEY,))

@@ -5,18 +5,12 @@ from dataclasses import replace
 from oe.gateway.children import CROSSED_SUCCESSION, GRACE, LINGER, SUCCESSION
 from oe.gateway.decisions import SA_MARGIN
 from oe.messages import (
-    CheckLiveness,
-    ChildClosed,
     ChildInstalled,
-    ChildMoved,
-    ChildReady,
-    CloseChild,
     DatagramReceived,
     Decide,
     FlushAsked,
     InstallChild,
     MoveChild,
-    NegotiationEnded,
     Release,
     RemoveChild,
     SendDatagram,
@@ -30,12 +24,13 @@ from oe.model import (
     Grade,
     HostPair,
     PairState,
-    Reason,
     RecordKind,
     SocketAddress,
     Verdict,
 )
+from oe.negotiation import CheckLiveness, ChildClosed, ChildMoved, ChildReady, CloseChild, NegotiationEnded
 from oe.policy.outcome import Anonymous
+from oe.reasons import Reason
 from tests.gateway.halves import (
     BEGIN,
     PAIR,

@@ -8,11 +8,8 @@ from oe.gateway.coordinator import DUE_AT_ONCE
 from oe.gateway.decisions import SA_MARGIN
 from oe.messages import (
     AddressesChanged,
-    ChildClosed,
     ChildExpired,
     ClearPacketRefused,
-    CloseChild,
-    CloseEverything,
     Decide,
     Drop,
     Finish,
@@ -20,17 +17,17 @@ from oe.messages import (
     InstallChild,
     KeepMapping,
     LookUpKeys,
-    NegotiationEnded,
     Note,
     PeerMoved,
-    RekeyChild,
     Release,
     RemoveChild,
     StopAsked,
     Undecide,
 )
-from oe.model import Grade, HostPair, PairState, Reason, SocketAddress, Verdict
+from oe.model import Grade, HostPair, PairState, SocketAddress, Verdict
+from oe.negotiation import ChildClosed, CloseChild, CloseEverything, NegotiationEnded, RekeyChild
 from oe.policy.outcome import Unreachable
+from oe.reasons import Reason
 from tests.gateway.script import (
     NETS,
     OUR_KEY,

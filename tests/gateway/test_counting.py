@@ -1,7 +1,9 @@
 """Counters: shown, read at a steady pace, and a reason to doubt."""
 
-from oe.messages import CheckLiveness, ChildClosed, ChildReady, CloseChild, CountersRead, ReadCounters, Undecide
-from oe.model import ChildCounters, Directions, Reason
+from oe.messages import CountersRead, ReadCounters, Undecide
+from oe.model import ChildCounters, Directions
+from oe.negotiation import CheckLiveness, ChildClosed, ChildReady, CloseChild
+from oe.reasons import Reason
 from tests.gateway.halves import PAIR, carrier
 from tests.gateway.script import OTHER, PEER_KEY, Script, child
 

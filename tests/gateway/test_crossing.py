@@ -5,8 +5,10 @@ import pytest
 from oe.gateway.children import CROSSED_SUCCESSION, LINGER
 from oe.gateway.coordinator import CROSSING
 from oe.gateway.retries import CROSSED
-from oe.messages import ChildClosed, ChildReady, Decide, NegotiationEnded, Release, RemoveChild
-from oe.model import Directions, Reason, Verdict
+from oe.messages import Decide, Release, RemoveChild
+from oe.model import Directions, Verdict
+from oe.negotiation import ChildClosed, ChildReady, NegotiationEnded
+from oe.reasons import Reason
 from tests.gateway.halves import PAIR, SUCCESSOR, carrier, inbound_half, informed, outbound_half, responder
 from tests.gateway.script import PEER_KEY, Script, actions, child
 

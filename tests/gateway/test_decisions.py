@@ -7,9 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oe.messages import (
-    ChildClosed,
     ChildInstalled,
-    ChildReady,
     Decide,
     DecisionsLost,
     Drop,
@@ -17,15 +15,16 @@ from oe.messages import (
     InstallChild,
     KeysLookedUp,
     LookUpKeys,
-    NegotiationEnded,
     Note,
     Release,
     RemoveChild,
     StopAsked,
     Undecide,
 )
-from oe.model import Address, Directions, Grade, HostPair, KeyAnswer, PairState, Reason, Verdict
+from oe.model import Address, Directions, Grade, HostPair, KeyAnswer, PairState, Verdict
+from oe.negotiation import ChildClosed, ChildReady, NegotiationEnded
 from oe.policy.outcome import AGE_LIMIT, Unreachable
+from oe.reasons import Reason
 from tests.gateway.script import (
     OUR_KEY,
     OURS,

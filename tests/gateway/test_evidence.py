@@ -3,19 +3,11 @@
 import pytest
 
 from oe.gateway.evidence import PATIENCE
-from oe.messages import ChildReady, CloseChild, LookUpKeys, RemoveChild, Undecide
-from oe.model import (
-    Address,
-    Anonymity,
-    Directions,
-    Encapsulation,
-    Grade,
-    HostPair,
-    KeyAnswer,
-    PairState,
-    Reason,
-)
+from oe.messages import LookUpKeys, RemoveChild, Undecide
+from oe.model import Address, Anonymity, Directions, Encapsulation, Grade, HostPair, KeyAnswer, PairState
+from oe.negotiation import ChildReady, CloseChild
 from oe.policy.outcome import Anonymous
+from oe.reasons import Reason
 from tests.gateway.script import (
     CLIENT,
     OTHER,

@@ -2,8 +2,10 @@
 
 from oe.gateway.children import LINGER
 from oe.gateway.idle import FIRST_LOOK
-from oe.messages import ChildClosed, CloseChild, RemoveChild, Undecide
-from oe.model import HostPair, PairState, Reason
+from oe.messages import RemoveChild, Undecide
+from oe.model import HostPair, PairState
+from oe.negotiation import ChildClosed, CloseChild
+from oe.reasons import Reason
 from tests.gateway.script import OURS, PEER, PRIVATE_PEER, Script, actions
 
 PAIR = HostPair(OURS, PEER)

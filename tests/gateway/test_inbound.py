@@ -2,9 +2,10 @@
 
 import pytest
 
-from oe.messages import PeerJudged
-from oe.model import ID_NULL, Address, Anonymity, Grade, HostPair, Identity, IdentityKind, KeyAnswer, Reason
+from oe.model import ID_NULL, Address, Anonymity, Grade, HostPair, Identity, IdentityKind, KeyAnswer
+from oe.negotiation import PeerJudged
 from oe.policy.outcome import Anonymous
+from oe.reasons import Reason
 from tests.gateway.script import (
     CLIENT,
     OTHER,

@@ -1,7 +1,9 @@
 """What ends, fails or comes too late while it is on its way into the kernel."""
 
-from oe.messages import ChildClosed, ChildInstalled, ChildReady, Decide, RemoveChild, StopAsked, Undecide
-from oe.model import Directions, Reason
+from oe.messages import ChildInstalled, Decide, RemoveChild, StopAsked, Undecide
+from oe.model import Directions
+from oe.negotiation import ChildClosed, ChildReady
+from oe.reasons import Reason
 from tests.gateway.halves import PAIR, carrier
 from tests.gateway.script import PEER_KEY, Script, actions, child
 

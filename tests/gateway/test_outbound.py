@@ -2,9 +2,11 @@
 
 import pytest
 
-from oe.messages import Decide, KeysLookedUp, LookUpKeys, NegotiationEnded, Release
-from oe.model import ID_NULL, Anonymity, Grade, PairState, Reason, Verdict
+from oe.messages import Decide, KeysLookedUp, LookUpKeys, Release
+from oe.model import ID_NULL, Anonymity, Grade, PairState, Verdict
+from oe.negotiation import NegotiationEnded
 from oe.policy.outcome import Anonymous
+from oe.reasons import Reason
 from tests.gateway.script import (
     CLIENT,
     OTHER,

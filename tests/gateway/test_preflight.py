@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 
 from oe.messages import LookUpKeys, Note, Started
-from oe.model import Reason
+from oe.reasons import Reason
 from tests.gateway.script import OTHER_KEY, OUR_KEY, OURS, Script, delegation, found, missing
 
 OURS6 = ip_address("2001:db8::1")

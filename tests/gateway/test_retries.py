@@ -3,8 +3,9 @@
 import pytest
 
 from oe.gateway.retries import CROSSED, HEARD, pause
-from oe.messages import NegotiationEnded
-from oe.model import Grade, Reason
+from oe.model import Grade
+from oe.negotiation import NegotiationEnded
+from oe.reasons import Reason
 from tests.gateway.script import OUR_KEY, OURS, PEER, Script, delegation, found
 
 

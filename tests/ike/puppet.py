@@ -15,8 +15,10 @@ from oe.ike.payloads import IdPayload, KePayload, NoncePayload, NotifyPayload, P
 from oe.ike.proposals import accept_ike, choose_ike, offer_esp, offer_ike
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, PayloadType
 from oe.ike.settings import IkeSettings
-from oe.messages import DatagramReceived, JudgePeer, PeerJudged
-from oe.model import ID_NULL, HostPair, Identity, Reason, Secret, SignatureScheme, SocketAddress
+from oe.messages import DatagramReceived
+from oe.model import ID_NULL, HostPair, Identity, Secret, SignatureScheme, SocketAddress
+from oe.negotiation import JudgePeer, PeerJudged
+from oe.reasons import Reason
 from tests.ike.world import Host, World, private_key, public_key, sign
 
 INIT, AUTH = ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH

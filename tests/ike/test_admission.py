@@ -6,7 +6,8 @@ from random import Random
 
 from oe.ike.admission import STRAY_ANSWERS_AT_ONCE, Admission
 from oe.ike.settings import IkeSettings
-from oe.model import Reason, SocketAddress
+from oe.model import SocketAddress
+from oe.reasons import Reason
 
 NONCE = bytes(range(32))
 CALM = IkeSettings(

@@ -9,8 +9,9 @@ from oe.ike.payloads import AuthPayload, IdPayload, NoncePayload, NotifyPayload,
 from oe.ike.proposals import offer_esp
 from oe.ike.registry import AuthMethod, ExchangeType, NotifyType, PayloadType
 from oe.ike.states import State
-from oe.messages import JudgePeer, Negotiate, PeerJudged
-from oe.model import ID_NULL, Anonymity, HostPair, Identity, IdentityKind, PublicKey, Reason
+from oe.model import ID_NULL, Anonymity, HostPair, Identity, IdentityKind, PublicKey
+from oe.negotiation import JudgePeer, Negotiate, PeerJudged
+from oe.reasons import Reason
 from tests.ike.puppet import AUTH, Puppet, played
 from tests.ike.test_ike_auth import chosen, ts
 from tests.ike.world import Host, World, assert_matched

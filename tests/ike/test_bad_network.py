@@ -12,8 +12,9 @@ import pytest
 from oe.ike.registry import ExchangeType
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import ChildReady, IkeOutput
-from oe.model import Directions, HostPair, Reason
+from oe.model import Directions, HostPair
+from oe.negotiation import ChildReady, IkeOutput
+from oe.reasons import Reason
 from tests.ike.world import Host, World, assert_matched, is_message
 
 SEEDS = 250

@@ -9,8 +9,9 @@ from oe.ike.payloads import NotifyPayload, Payload
 from oe.ike.registry import ExchangeType, NotifyType
 from oe.ike.sa import IkeSa
 from oe.ike.states import State
-from oe.messages import ChildClosed, NegotiationEnded, SendDatagram
-from oe.model import Reason
+from oe.messages import SendDatagram
+from oe.negotiation import ChildClosed, NegotiationEnded
+from oe.reasons import Reason
 from tests.ike.puppet import Puppet, played
 
 

@@ -10,7 +10,8 @@ from oe.ike.child import CROSSED, Child, ChildTimer, before_end, exact_host, exa
 from oe.ike.registry import PayloadType
 from oe.ike.states import CHILD_STEPS, ChildState, ChildStep
 from oe.ike.ts_payload import TrafficSelector, TsPayload
-from oe.model import HostPair, Reason
+from oe.model import HostPair
+from oe.reasons import Reason
 from tests.ike.children import HIGH, LOW, child
 
 A, B, C = (ip_address(f"192.0.2.{n}") for n in (1, 2, 3))

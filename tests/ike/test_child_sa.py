@@ -8,8 +8,9 @@ from oe.ike.payloads import NotifyPayload
 from oe.ike.registry import NotifyType
 from oe.ike.sa import IkeSa, Timer
 from oe.ike.states import ChildState
-from oe.messages import ChildClosed, SendDatagram
-from oe.model import Reason
+from oe.messages import SendDatagram
+from oe.negotiation import ChildClosed
+from oe.reasons import Reason
 from tests.ike.children import HIGH, LOW, child
 from tests.ike.puppet import played
 

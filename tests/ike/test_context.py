@@ -8,7 +8,8 @@ from oe.ike.sa import Answer, IkeSa, Role
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
 from oe.messages import SpiReserved
-from oe.model import Identity, Reason, SocketAddress
+from oe.model import Identity, SocketAddress
+from oe.reasons import Reason
 from tests.ike.children import PAIR, child
 
 HERE = SocketAddress(ip_address("192.0.2.1"), 500)

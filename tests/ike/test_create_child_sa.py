@@ -9,8 +9,9 @@ from oe.ike.payloads import KePayload, NoncePayload, NotifyPayload, Payload
 from oe.ike.proposals import IKE_GROUPS, offer_esp, offer_ike
 from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
 from oe.ike.states import State
-from oe.messages import Negotiate
-from oe.model import HostPair, Reason
+from oe.model import HostPair
+from oe.negotiation import Negotiate
+from oe.reasons import Reason
 from tests.ike.puppet import Puppet, played
 from tests.ike.world import Host, World
 

@@ -8,8 +8,9 @@ import pytest
 from oe.ike.endpoint import DUE_AT_ONCE
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import CheckLiveness, CloseEverything, Negotiate, OwnKeysChanged, PeerJudged
-from oe.model import HostPair, Identity, Reason
+from oe.model import HostPair, Identity
+from oe.negotiation import CheckLiveness, CloseEverything, Negotiate, OwnKeysChanged, PeerJudged
+from oe.reasons import Reason
 from tests.ike.puppet import Puppet, played
 from tests.ike.world import Host, World, assert_matched, private_key, public_key
 

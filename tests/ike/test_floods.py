@@ -11,7 +11,8 @@ from oe.ike.payloads import KePayload, NotifyPayload, find_notify
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType
 from oe.ike.states import State
 from oe.messages import DatagramReceived
-from oe.model import Reason, SocketAddress
+from oe.model import SocketAddress
+from oe.reasons import Reason
 from tests.ike.puppet import AUTH, Puppet
 from tests.ike.world import Host, World, assert_matched
 

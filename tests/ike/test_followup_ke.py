@@ -14,7 +14,7 @@ from oe.ike.proposals import IKE_GROUPS, accept_ike, choose_ike, offer_ike
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType
 from oe.ike.states import State
 from oe.messages import SendDatagram
-from oe.model import Reason
+from oe.reasons import Reason
 from tests.ike.puppet import AUTH, Puppet
 from tests.ike.test_ike_intermediate import begun, exchange_keys
 from tests.ike.world import Host, World, assert_matched, is_message

@@ -11,16 +11,10 @@ from oe.ike.registry import ExchangeType, NotifyType, PayloadType
 from oe.ike.sa_payload import SaPayload
 from oe.ike.states import State
 from oe.ike.ts_payload import TrafficSelector, TsPayload
-from oe.messages import (
-    ChildInstalled,
-    ChildReady,
-    Negotiate,
-    OctetsSigned,
-    ReserveSpi,
-    SignOctets,
-    SpiReserved,
-)
-from oe.model import Directions, HostPair, Identity, Reason
+from oe.messages import ChildInstalled, OctetsSigned, ReserveSpi, SignOctets, SpiReserved
+from oe.model import Directions, HostPair, Identity
+from oe.negotiation import ChildReady, Negotiate
+from oe.reasons import Reason
 from tests.ike.puppet import AUTH, Puppet, played
 from tests.ike.world import Host, KeyKind, World, assert_matched, private_key, public_key
 

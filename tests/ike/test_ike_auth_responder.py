@@ -20,8 +20,10 @@ from oe.ike.registry import ExchangeType, NotifyType, PayloadType, ProtocolId
 from oe.ike.sa_payload import Proposal, SaPayload, Transform
 from oe.ike.states import State
 from oe.ike.ts_payload import TrafficSelector, TsPayload
-from oe.messages import ChildInstalled, ChildReady, JudgePeer, OctetsSigned, ReserveSpi, SendDatagram, SignOctets
-from oe.model import Directions, HostPair, Identity, Reason
+from oe.messages import ChildInstalled, OctetsSigned, ReserveSpi, SendDatagram, SignOctets
+from oe.model import Directions, HostPair, Identity
+from oe.negotiation import ChildReady, JudgePeer
+from oe.reasons import Reason
 from tests.ike.puppet import AUTH, Puppet, played
 from tests.ike.world import Host, is_message
 

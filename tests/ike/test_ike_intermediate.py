@@ -10,8 +10,10 @@ from oe.ike.message import decode_header
 from oe.ike.payloads import KePayload, NotifyPayload, Payload, find, find_notify
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType
 from oe.ike.states import State
-from oe.messages import Negotiate, SendDatagram
-from oe.model import HostPair, Reason
+from oe.messages import SendDatagram
+from oe.model import HostPair
+from oe.negotiation import Negotiate
+from oe.reasons import Reason
 from tests.ike.puppet import AUTH, Puppet, played
 from tests.ike.test_ike_auth import chosen, ts
 from tests.ike.world import Host, World, assert_matched, is_message

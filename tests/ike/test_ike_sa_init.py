@@ -13,8 +13,10 @@ from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, ProtocolId,
 from oe.ike.sa_payload import Proposal, SaPayload, Transform
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import DatagramReceived, Negotiate, PeerJudged
-from oe.model import HostPair, Identity, Reason, SocketAddress
+from oe.messages import DatagramReceived
+from oe.model import HostPair, Identity, SocketAddress
+from oe.negotiation import Negotiate, PeerJudged
+from oe.reasons import Reason
 from tests.ike.puppet import GROUP, Puppet, played
 from tests.ike.world import Host, World, assert_matched
 

@@ -14,8 +14,9 @@ from oe.ike.payloads import DeletePayload, NotifyPayload, Payload
 from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import DatagramReceived, JudgePeer
-from oe.model import Reason
+from oe.messages import DatagramReceived
+from oe.negotiation import JudgePeer
+from oe.reasons import Reason
 from tests.ike.world import Host, World, is_message
 
 AUTH, INFORMATIONAL = ExchangeType.IKE_AUTH, ExchangeType.INFORMATIONAL

@@ -10,8 +10,10 @@ from oe.ike.payloads import NoncePayload, NotifyPayload, UnknownPayload, find_no
 from oe.ike.proposals import offer_esp
 from oe.ike.registry import ExchangeType, NotifyType, PayloadType
 from oe.ike.states import State
-from oe.messages import DatagramReceived, JudgePeer
-from oe.model import Reason, SocketAddress
+from oe.messages import DatagramReceived
+from oe.model import SocketAddress
+from oe.negotiation import JudgePeer
+from oe.reasons import Reason
 from tests.ike.puppet import AUTH, played
 from tests.ike.world import World
 

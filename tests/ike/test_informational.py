@@ -12,8 +12,10 @@ from oe.ike.payloads import DeletePayload, NotifyPayload, Payload
 from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import CheckLiveness, CloseChild, DatagramReceived, JudgePeer, SendDatagram
-from oe.model import HostPair, Reason
+from oe.messages import DatagramReceived, SendDatagram
+from oe.model import HostPair
+from oe.negotiation import CheckLiveness, CloseChild, JudgePeer
+from oe.reasons import Reason
 from tests.ike.puppet import Puppet, played
 from tests.ike.world import Host, World, assert_matched, is_message
 

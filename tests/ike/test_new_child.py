@@ -10,8 +10,9 @@ from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, PayloadType
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
 from oe.ike.ts_payload import TrafficSelector, TsPayload
-from oe.messages import Negotiate
-from oe.model import Directions, HostPair, Reason
+from oe.model import Directions, HostPair
+from oe.negotiation import Negotiate
+from oe.reasons import Reason
 from tests.ike.puppet import Puppet, played
 from tests.ike.world import Host, World, assert_matched, is_message
 

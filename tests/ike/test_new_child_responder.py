@@ -19,8 +19,10 @@ from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, PayloadType
 from oe.ike.sa_payload import Proposal
 from oe.ike.states import State
 from oe.ike.ts_payload import TrafficSelector, TsPayload
-from oe.messages import ChildInstalled, ChildReady, IkeOutput, JudgePeer, PeerJudged, SendDatagram, SpiReserved
-from oe.model import Directions, EspCipher, HostPair, Reason
+from oe.messages import ChildInstalled, SendDatagram, SpiReserved
+from oe.model import Directions, EspCipher, HostPair
+from oe.negotiation import ChildReady, IkeOutput, JudgePeer, PeerJudged
+from oe.reasons import Reason
 from tests.ike.puppet import Puppet, played
 from tests.ike.world import Host, World, private_key, public_key
 

@@ -8,8 +8,10 @@ import pytest
 from oe.ike.registry import ExchangeType
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import PeerJudged, SendDatagram
-from oe.model import HostPair, Reason
+from oe.messages import SendDatagram
+from oe.model import HostPair
+from oe.negotiation import PeerJudged
+from oe.reasons import Reason
 from tests.ike.world import Host, World, assert_matched, is_message, private_key, public_key
 
 CREATE = ExchangeType.CREATE_CHILD_SA

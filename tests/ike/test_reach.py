@@ -12,8 +12,9 @@ from oe.ike.payloads import NotifyPayload
 from oe.ike.registry import ExchangeType, NotifyType
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import DatagramReceived, PeerJudged, PeerMoved, SendDatagram
+from oe.messages import DatagramReceived, PeerMoved, SendDatagram
 from oe.model import Anonymity, Encapsulation, HostPair, SocketAddress
+from oe.negotiation import PeerJudged
 from tests.ike.natbox import NatBox
 from tests.ike.puppet import Puppet, played
 from tests.ike.world import Host, World, is_message

@@ -15,7 +15,8 @@ from oe.ike.sa import Role
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
 from oe.messages import DatagramReceived, SendDatagram
-from oe.model import Identity, IdentityKind, Reason, Secret
+from oe.model import Identity, IdentityKind, Secret
+from oe.reasons import Reason
 from tests.ike.puppet import AUTH, INIT, Puppet, played
 from tests.ike.world import Host, World, assert_matched, is_message, private_key, public_key
 

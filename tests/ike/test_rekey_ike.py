@@ -10,8 +10,9 @@ from oe.ike.proposals import IKE_GROUPS, accept_ike, invalid_ke, offer_ike
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, ProtocolId
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
-from oe.messages import CheckLiveness
-from oe.model import HostPair, Reason
+from oe.model import HostPair
+from oe.negotiation import CheckLiveness
+from oe.reasons import Reason
 from tests.ike.puppet import Puppet, played
 from tests.ike.world import Host, World, assert_matched, is_message
 

@@ -17,7 +17,7 @@ from oe.ike.payloads import (
 )
 from oe.ike.registry import AuthMethod, ExchangeType, KeyExchangeId, NotifyType, PayloadType, ProtocolId
 from oe.ike.rules import SHAPES, check
-from oe.model import Reason
+from oe.reasons import Reason
 from tests.ike.strategies import chains
 
 SA = SaPayload(())

@@ -12,7 +12,7 @@ from oe.ike.registry import ExchangeType, NotifyType, PayloadType
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
 from oe.messages import SendDatagram
-from oe.model import Reason
+from oe.reasons import Reason
 from tests.ike.puppet import AUTH, Puppet, played
 from tests.ike.world import Host, KeyKind, World, assert_matched, is_message
 

@@ -5,7 +5,7 @@ from oe.ike.message import Header, Message, decode_message, encode_message
 from oe.ike.payloads import NotifyPayload, UnknownPayload, find_notify
 from oe.ike.registry import ExchangeType, NotifyType, PayloadType
 from oe.ike.settings import IkeSettings
-from oe.model import Reason
+from oe.reasons import Reason
 from tests.ike.puppet import INIT, Puppet, played
 from tests.ike.world import World
 

@@ -11,8 +11,9 @@ from oe.ike.sa import IkeSa, Role, Timer, Wanted
 from oe.ike.settings import IkeSettings
 from oe.ike.states import ChildState, ChildStep, State
 from oe.ike.succession import make_heir, pause, succeed
-from oe.messages import Negotiate
-from oe.model import Reason, Secret
+from oe.model import Secret
+from oe.negotiation import Negotiate
+from oe.reasons import Reason
 from tests.ike.children import child
 from tests.ike.puppet import played
 from tests.ike.test_channel import Asks, established

@@ -24,24 +24,11 @@ from oe.ike.sa import Timer
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
 from oe.messages import (
-    CheckLiveness,
-    ChildClosed,
     ChildInstalled,
-    ChildMoved,
-    ChildReady,
-    CloseChild,
     DatagramReceived,
-    IkeInput,
-    IkeOutput,
-    JudgePeer,
     KeepMapping,
-    Negotiate,
-    NegotiationEnded,
     Note,
     OctetsSigned,
-    PeerJudged,
-    Rejected,
-    RekeyChild,
     ReserveSpi,
     SendDatagram,
     SignOctets,
@@ -55,11 +42,26 @@ from oe.model import (
     Identity,
     KeyAlgorithm,
     PublicKey,
-    Reason,
     Secret,
     SignatureScheme,
     SocketAddress,
 )
+from oe.negotiation import (
+    CheckLiveness,
+    ChildClosed,
+    ChildMoved,
+    ChildReady,
+    CloseChild,
+    IkeInput,
+    IkeOutput,
+    JudgePeer,
+    Negotiate,
+    NegotiationEnded,
+    PeerJudged,
+    Rejected,
+    RekeyChild,
+)
+from oe.reasons import Reason
 
 KeyKind = Literal["rsa", "ecdsa", "ecdsa-p384", "ed25519"]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey

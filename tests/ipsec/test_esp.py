@@ -13,7 +13,8 @@ from scapy.layers.ipsec import ESP, SecurityAssociation
 from scapy.packet import Packet, Raw
 
 from oe.ipsec.esp import InboundEsp, OutboundEsp, addresses_octets, addresses_of
-from oe.model import Address, EspCipher, EspSa, HostPair, Reason
+from oe.model import Address, EspCipher, EspSa, HostPair
+from oe.reasons import Reason
 from tests.ipsec.children import OURS, OURS6, THEIRS, THEIRS6, key
 
 SPI = 0x11223344

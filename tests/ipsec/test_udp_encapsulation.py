@@ -12,7 +12,8 @@ from oe.ipsec.esp import OutboundEsp
 from oe.ipsec.model import BackendEvent
 from oe.ipsec.userspace import UserspaceBackend
 from oe.messages import PeerMoved
-from oe.model import Directions, Encapsulation, Mode, Reason, SocketAddress
+from oe.model import Directions, Encapsulation, Mode, SocketAddress
+from oe.reasons import Reason
 from tests.ipsec.children import OURS, THEIRS, child, mirrored
 from tests.ipsec.netns import Namespace
 from tests.ipsec.standing import StandingLoop

@@ -13,7 +13,8 @@ from oe.ipsec.esp_socket import EspSocket
 from oe.ipsec.model import BackendName, Marks
 from oe.ipsec.userspace import UserspaceBackend
 from oe.messages import ChildExpired
-from oe.model import Directions, Encapsulation, Mode, Reason
+from oe.model import Directions, Encapsulation, Mode
+from oe.reasons import Reason
 from tests.ipsec import traffic
 from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, THEIRS, child, mirrored
 from tests.ipsec.ends import ADDRESSES, Ends, Hosts, Watch, exchange_datagram, exchange_everything, with_ends

@@ -19,7 +19,8 @@ from oe.ipsec.operations import RESERVED_REQID, PutPolicy, exemptions
 from oe.ipsec.plan import Book
 from oe.ipsec.xfrm import XfrmBackend
 from oe.messages import ChildExpired
-from oe.model import Directions, Encapsulation, Mode, Reason, Secret
+from oe.model import Directions, Encapsulation, Mode, Secret
+from oe.reasons import Reason
 from tests.ipsec import traffic
 from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, THEIRS, child, mirrored
 from tests.ipsec.ends import ADDRESSES, Ends, Hosts, Watch, exchange_datagram, exchange_everything, with_ends

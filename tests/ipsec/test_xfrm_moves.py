@@ -16,7 +16,8 @@ from oe.ike.udp import exempt
 from oe.ipsec.esp import OutboundEsp
 from oe.ipsec.xfrm import XfrmBackend
 from oe.messages import PeerMoved
-from oe.model import Address, ChildSa, Directions, Encapsulation, Mode, Reason, SocketAddress
+from oe.model import Address, ChildSa, Directions, Encapsulation, Mode, SocketAddress
+from oe.reasons import Reason
 from oe.tasks import spawn
 from tests.ipsec import traffic
 from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, THEIRS, child, mirrored

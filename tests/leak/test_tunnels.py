@@ -12,7 +12,8 @@ from scapy.layers.inet import IP, UDP
 from oe.ipsec.esp import OutboundEsp
 from oe.ipsec.esp_socket import EspSocket
 from oe.ipsec.probe import create, probe
-from oe.model import Address, Directions, Reason
+from oe.model import Address, Directions
+from oe.reasons import Reason
 from tests.ipsec.children import OURS, THEIRS, child
 from tests.ipsec.ends import Hosts
 from tests.ipsec.netns import Namespace

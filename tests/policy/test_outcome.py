@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oe.model import Grade, Group, PairState, Reason, Verdict
+from oe.model import Grade, Group, PairState, Verdict
 from oe.policy.outcome import (
     BY_POLICY,
     CAPS,
@@ -23,6 +23,7 @@ from oe.policy.outcome import (
     decide,
     may_use,
 )
+from oe.reasons import Reason
 from tests.policy.nets import steady
 
 MINUTE, HOUR = 60.0, 3600.0

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oe.model import Address, Group, Reason
+from oe.model import Address, Group
 from oe.policy.groups import PolicySet, Version
 from oe.policy.select import select
+from oe.reasons import Reason
 from tests.policy.nets import addresses, entry, policy, policy_sets, steady
 
 FAMILIES: list[Version] = [4, 6]

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from oe.messages import KeysLookedUp, LookUpKeys
-from oe.model import Address, Delegation, Grade, KeyAnswer, LookupOutcome, PublicKey, Reason, RecordKind
+from oe.model import Address, Delegation, Grade, KeyAnswer, LookupOutcome, PublicKey, RecordKind
+from oe.reasons import Reason
 from tests.simulation.clock import Clock
 
 FAILURE_LIFETIME = 15.0

@@ -45,8 +45,9 @@ from oe.messages import (
     StopAsked,
     Undecide,
 )
-from oe.model import Address, HeldPacket, KeyAlgorithm, Network, PublicKey, Reason, Secret, SocketAddress, Verdict
+from oe.model import Address, HeldPacket, KeyAlgorithm, Network, PublicKey, Secret, SocketAddress, Verdict
 from oe.policy.groups import PolicySet
+from oe.reasons import Reason
 from oe.trap.holds import HoldTable
 from tests.simulation.clock import Clock
 from tests.simulation.frames import KEEPALIVE, Esp, Frame, Packet

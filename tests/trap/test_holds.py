@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from oe.model import HeldPacket, HostPair, Reason
+from oe.model import HeldPacket, HostPair
+from oe.reasons import Reason
 from oe.trap.holds import HoldTable
 
 OURS = IPv4Address("10.0.0.1")

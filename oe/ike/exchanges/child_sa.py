@@ -17,8 +17,10 @@ from oe.ike.reach import encapsulation
 from oe.ike.registry import NotifyType
 from oe.ike.sa import Answer, Asker, IkeSa, Timer
 from oe.ike.states import ChildState, ChildStep
-from oe.messages import ChildInstalled, ChildReady
-from oe.model import ChildSa, Directions, HostPair, Mode, Reason, Secret
+from oe.messages import ChildInstalled
+from oe.model import ChildSa, Directions, HostPair, Mode, Secret
+from oe.negotiation import ChildReady
+from oe.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from oe.ike.payloads import NotifyPayload, Payload, TsPayload, find, find_notify
 from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
 from oe.ike.sa import IkeSa
 from oe.ike.states import ChildState, State
-from oe.model import Reason
+from oe.reasons import Reason
 
 
 def respond_create_child_sa(ctx: Context, sa: IkeSa, payloads: tuple[Payload, ...], now: float) -> None:

@@ -33,8 +33,10 @@ from oe.ike.registry import AuthMethod, ExchangeType, NotifyType, PayloadType
 from oe.ike.sa import Answer, IkeSa, Role, Timer
 from oe.ike.states import State, Step
 from oe.ike.succession import start_life
-from oe.messages import Negotiate, NegotiationEnded, OctetsSigned, ReserveSpi, SignOctets, SpiReserved
-from oe.model import ID_NULL, Anonymity, PublicKey, Reason, SignatureScheme
+from oe.messages import OctetsSigned, ReserveSpi, SignOctets, SpiReserved
+from oe.model import ID_NULL, Anonymity, PublicKey, SignatureScheme
+from oe.negotiation import Negotiate, NegotiationEnded
+from oe.reasons import Reason
 
 
 class Missing(StrEnum):

@@ -31,16 +31,10 @@ from oe.ike.recovery import hear_initial_contact, initial_contact, keep_token, o
 from oe.ike.registry import AuthMethod, ExchangeType, NotifyType, PayloadType
 from oe.ike.sa import Answer, IkeSa, Timer
 from oe.ike.states import Step
-from oe.messages import (
-    ChildInstalled,
-    JudgePeer,
-    OctetsSigned,
-    PeerJudged,
-    ReserveSpi,
-    SignOctets,
-    SpiReserved,
-)
-from oe.model import ID_NULL, Anonymity, Directions, HostPair, Identity, Reason, SignatureScheme
+from oe.messages import ChildInstalled, OctetsSigned, ReserveSpi, SignOctets, SpiReserved
+from oe.model import ID_NULL, Anonymity, Directions, HostPair, Identity, SignatureScheme
+from oe.negotiation import JudgePeer, PeerJudged
+from oe.reasons import Reason
 
 
 def respond_auth(ctx: Context, sa: IkeSa, payloads: tuple[Payload, ...], now: float) -> None:

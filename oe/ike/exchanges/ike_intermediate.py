@@ -22,8 +22,9 @@ from oe.ike.payloads import KePayload, NotifyPayload, Payload, find, find_error
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType
 from oe.ike.sa import IkeSa, Role
 from oe.ike.states import State, Step
-from oe.messages import Negotiate
-from oe.model import Reason, Secret
+from oe.model import Secret
+from oe.negotiation import Negotiate
+from oe.reasons import Reason
 
 _INTERMEDIATE = ExchangeType.IKE_INTERMEDIATE
 

@@ -42,8 +42,9 @@ from oe.ike.reach import float_ports, look_for_nat
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType
 from oe.ike.sa import Agreement, Beginning, IkeSa, Role, Timer
 from oe.ike.states import State, Step
-from oe.messages import DatagramReceived, Negotiate, SendDatagram
-from oe.model import Reason
+from oe.messages import DatagramReceived, SendDatagram
+from oe.negotiation import Negotiate
+from oe.reasons import Reason
 
 NONCE_OCTETS = 32
 """RFC 7296 2.10: at least 16, and half the key size of the PRF."""

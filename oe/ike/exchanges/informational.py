@@ -20,8 +20,8 @@ from oe.ike.registry import ExchangeType, NotifyType, ProtocolId
 from oe.ike.sa import IkeSa, Timer
 from oe.ike.states import ChildStep, State
 from oe.ike.succession import confirm, succeed
-from oe.messages import ChildClosed
-from oe.model import Reason
+from oe.negotiation import ChildClosed
+from oe.reasons import Reason
 
 
 @dataclass(slots=True)

@@ -33,8 +33,10 @@ from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, PayloadType
 from oe.ike.sa import Answer, IkeSa, Timer, Wanted
 from oe.ike.states import ChildState, ChildStep, State
 from oe.ike.succession import pause
-from oe.messages import Negotiate, NegotiationEnded, ReserveSpi, SpiReserved
-from oe.model import HostPair, Reason
+from oe.messages import ReserveSpi, SpiReserved
+from oe.model import HostPair
+from oe.negotiation import Negotiate, NegotiationEnded
+from oe.reasons import Reason
 
 NONCE_OCTETS = 32
 """RFC 7296 2.10: at least 16, and half the key size of the PRF."""

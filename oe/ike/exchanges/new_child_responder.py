@@ -21,8 +21,10 @@ from oe.ike.proposals import IKE_GROUPS, ChosenEsp, choose_esp, invalid_ke, refu
 from oe.ike.registry import ExchangeType, NotifyType, PayloadType
 from oe.ike.sa import Answer, IkeSa, Timer
 from oe.ike.states import State
-from oe.messages import ChildInstalled, JudgePeer, PeerJudged, ReserveSpi, SpiReserved
-from oe.model import Anonymity, Directions, HostPair, Reason, Secret
+from oe.messages import ChildInstalled, ReserveSpi, SpiReserved
+from oe.model import Anonymity, Directions, HostPair, Secret
+from oe.negotiation import JudgePeer, PeerJudged
+from oe.reasons import Reason
 
 
 def respond_new_child(ctx: Context, sa: IkeSa, payloads: tuple[Payload, ...], old: Child | None, now: float) -> None:

@@ -50,7 +50,8 @@ from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, PrfId, Prot
 from oe.ike.sa import Halfway, IkeSa, Role, Timer
 from oe.ike.states import State
 from oe.ike.succession import make_heir, pause, succeed
-from oe.model import Reason, Secret
+from oe.model import Secret
+from oe.reasons import Reason
 
 _SPI_OCTETS = 8
 _LINK_OCTETS = 8
