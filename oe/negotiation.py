@@ -51,6 +51,16 @@ class Negotiate:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerExpected:
+    """IKE → coordinator: whoever is at `remote` got a key exchange out of us and will soon say who it is. Not answered.
+
+    It may never say so: nothing is proved but, under load, that it receives at this address.
+    """
+
+    remote: Address
+
+
+@dataclass(frozen=True, slots=True)
 class JudgePeer:
     """IKE → coordinator: a peer claims an identity and wants a Child SA for `pair`. Answered by `PeerJudged`."""
 
@@ -203,6 +213,7 @@ IkeOutput = (
     | KeepMapping
     | SignOctets
     | ReserveSpi
+    | PeerExpected
     | JudgePeer
     | ChildReady
     | ChildMoved

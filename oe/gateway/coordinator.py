@@ -53,6 +53,7 @@ from oe.negotiation import (
     JudgePeer,
     NegotiationEnded,
     OwnKeysChanged,
+    PeerExpected,
     Rejected,
 )
 from oe.policy.flow import FlowEvent
@@ -333,6 +334,8 @@ class Gateway:
         match output:
             case SendDatagram() | KeepMapping() | SignOctets() | ReserveSpi() | Note():
                 self._context.emit(output)
+            case PeerExpected(remote):
+                self._inbound.expect(remote, now)
             case JudgePeer(pair=pair):
                 self._children.asked_for(pair, now)
                 self._inbound.judge(output, now)

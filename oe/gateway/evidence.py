@@ -13,7 +13,7 @@ from collections.abc import Callable
 from oe.gateway.candidates import Candidate, gateway_of, own_credentials
 from oe.gateway.context import Context
 from oe.gateway.pairs import Pair
-from oe.model import Anonymity, HostPair, KeyAnswer, LookupOutcome, RecordKind
+from oe.model import Anonymity, HostPair, KeyAnswer, LookupOutcome, PairState, RecordKind
 from oe.negotiation import ChildReady
 from oe.policy.outcome import may_use
 from oe.reasons import Reason
@@ -55,7 +55,7 @@ class Evidence:
         )
 
     def _answered(self, key: HostPair, answer: KeyAnswer, now: float) -> None:
-        pair = self._find(key)
+        pair = self._protected(key)
         if pair is None or pair.carrier is None:
             return
         if not self._is_believed(pair, answer):
@@ -80,11 +80,16 @@ class Evidence:
         self._context.look_up(key.source, deadline, lambda answer, at: self._client_answered(key, answer, at))
 
     def _client_answered(self, key: HostPair, answer: KeyAnswer, now: float) -> None:
-        pair = self._find(key)
-        if pair is None or pair.carrier is None or not self._is_believed(pair, answer):
+        pair = self._protected(key)
+        if pair is None or not self._is_believed(pair, answer):
             return
         if isinstance(own_credentials(answer, self._context.own), Reason):
             self._withdraw(pair, f"our client names us no longer: {answer.detail}", now)
+
+    def _protected(self, key: HostPair) -> Pair | None:
+        """The pair, if it is protected now. An SA that is in place but not in use yet gets a question of its own."""
+        pair = self._find(key)
+        return pair if pair is not None and pair.state is PairState.PROTECTED else None
 
     def _is_believed(self, pair: Pair, answer: KeyAnswer) -> bool:
         """The group may act on this answer, be it a yes or a no."""

@@ -69,6 +69,11 @@ class Inbound:
             return self._negotiates
         return selection.group not in NEVER_NEGOTIATES
 
+    def expect(self, peer: Address, now: float) -> None:
+        """Look a peer up that is about to claim its address, while it is at work: the claim finds the answer there, or
+        on its way. A peer that claims something else has cost us one lookup, after a key exchange."""
+        self._context.look_up(peer, now + self._context.settings.setup_budget, lambda answer, at: None)
+
     def judge(self, request: JudgePeer, now: float) -> None:
         """Start judging; the reply may come at once or after lookups."""
         group = select(self._context.policies, request.pair.destination).group

@@ -2,10 +2,11 @@
 
 import pytest
 
+from oe.gateway.children import GRACE
 from oe.gateway.evidence import PATIENCE
-from oe.messages import LookUpKeys, RemoveChild, Undecide
+from oe.messages import KeysLookedUp, LookUpKeys, RemoveChild, Undecide
 from oe.model import Address, Anonymity, Directions, Encapsulation, Grade, HostPair, KeyAnswer, PairState
-from oe.negotiation import ChildReady, CloseChild
+from oe.negotiation import ChildClosed, ChildReady, CloseChild
 from oe.policy.outcome import Anonymous
 from oe.reasons import Reason
 from tests.gateway.script import (
@@ -177,3 +178,19 @@ def test_a_peer_that_was_nobody_and_publishes_a_key_is_negotiated_with_behind_th
     status = script.status()
     assert status is not None
     assert status.authentication is Anonymity.AUTHENTICATED
+
+
+def test_an_answer_about_the_tunnel_before_does_not_meet_the_one_that_is_not_in_use_yet() -> None:
+    script = Script(answers=())
+    script.protect(initiated=False)
+    (question,) = script.all(LookUpKeys)
+    script.engine_says(ChildClosed(1, Reason.DELETED_BY_PEER))
+    script.trap()
+    script.protect(id=2, initiated=False)
+    status = script.status()
+    assert status is not None
+    assert status.state is PairState.HELD
+    script.feed(KeysLookedUp(question.ticket, missing(PEER)))
+    script.run_until(GRACE)
+    assert is_protected(script)
+    assert asked(script) == 3

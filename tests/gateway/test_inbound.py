@@ -2,8 +2,9 @@
 
 import pytest
 
+from oe.messages import KeysLookedUp, LookUpKeys
 from oe.model import ID_NULL, Address, Anonymity, Grade, HostPair, Identity, IdentityKind, KeyAnswer
-from oe.negotiation import PeerJudged
+from oe.negotiation import PeerExpected, PeerJudged
 from oe.policy.outcome import Anonymous
 from oe.reasons import Reason
 from tests.gateway.script import (
@@ -37,6 +38,16 @@ def test_private_pairs_are_judged_as_such() -> None:
     judged = script.claim(HostPair(OURS, PRIVATE_PEER), PRIVATE_PEER)
     assert judged is not None
     assert judged.fail_closed
+
+
+def test_an_expected_peer_is_looked_up_before_it_claims_anything() -> None:
+    script = Script(answers=())
+    script.engine_says(PeerExpected(PEER))
+    question = script.all(LookUpKeys)[-1]
+    assert (question.owner, question.deadline) == (PEER, script.now + 3.0)
+    script.feed(KeysLookedUp(question.ticket, found(PEER, delegation())))
+    assert not script.gateway.snapshot()
+    assert not script.gateway.reasons
 
 
 def test_nobody_is_judged_before_dns_has_answered() -> None:

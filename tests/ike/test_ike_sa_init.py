@@ -7,6 +7,7 @@ import pytest
 
 from oe.ike.exchanges.ike_sa_init import MAX_RETRIES
 from oe.ike.message import decode_message
+from oe.ike.nat import announce
 from oe.ike.payloads import KePayload, NoncePayload, NotifyPayload, find, find_notify
 from oe.ike.proposals import IKE_GROUPS, offer_ike
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, ProtocolId, TransformType
@@ -64,6 +65,22 @@ def test_the_answer_too() -> None:
 
 
 # --- repetitions ---
+
+
+def test_whoever_got_a_key_exchange_is_expected_to_say_who_it_is() -> None:
+    _, host, puppet = played()
+    puppet.begin()
+    assert host.expected == [puppet.socket.address]
+    puppet.send(puppet.own_init)
+    assert host.expected == [puppet.socket.address]
+
+
+def test_behind_a_nat_the_address_says_nothing_about_the_peer() -> None:
+    _, host, puppet = played()
+    spis, elsewhere = (puppet.spi, 0), SocketAddress(ip_address("10.0.0.9"), 500)
+    puppet.begin(*announce(spis, elsewhere, host.socket))
+    assert host.states == [State.HALF_OPEN]
+    assert not host.expected
 
 
 def test_a_silent_peer_is_asked_with_growing_pauses_until_the_deadline() -> None:
@@ -331,6 +348,7 @@ def test_no_look_into_dns_before_the_cookie_has_come_back() -> None:
         puppet.send(puppet.init_request())
     assert not host.states
     assert not host.judged
+    assert not host.expected
     assert host.rejected == {Reason.COOKIE_DEMANDED: 39}
 
 

@@ -57,6 +57,7 @@ from oe.negotiation import (
     JudgePeer,
     Negotiate,
     NegotiationEnded,
+    PeerExpected,
     PeerJudged,
     Rejected,
     RekeyChild,
@@ -150,6 +151,8 @@ class Host:
         self.notes: list[Note] = []
         self.kept: list[float] = []
         """When a NAT's mapping was to be kept alive."""
+        self.expected: list[Address] = []
+        """Peers that the engine will soon ask about."""
         self.judged: list[JudgePeer] = []
         self.ready: list[ChildReady] = []
         self.ended: dict[int, NegotiationEnded] = {}
@@ -260,6 +263,14 @@ class Host:
             case ChildReady():
                 self.ready.append(output)
                 self.answer(output, None)
+            case _:
+                self.hear(output)
+
+    def hear(self, output: IkeOutput) -> None:
+        """What is not answered."""
+        match output:
+            case PeerExpected():
+                self.expected.append(output.remote)
             case ChildMoved():
                 if (held := self.kernel.get(output.child)) is not None:
                     held.child = replace(held.child, remote=output.remote, encapsulation=output.encapsulation)

@@ -43,7 +43,7 @@ from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType
 from oe.ike.sa import Agreement, Beginning, IkeSa, Role, Timer
 from oe.ike.states import State, Step
 from oe.messages import DatagramReceived, SendDatagram
-from oe.negotiation import Negotiate
+from oe.negotiation import Negotiate, PeerExpected
 from oe.reasons import Reason
 
 NONCE_OCTETS = 32
@@ -245,6 +245,8 @@ def answer_begin(ctx: Context, datagram: DatagramReceived, message: Message, now
     if chosen.additional is not None:
         sa.advance(Step.MORE_KEYS_AGREED)
     send(ctx, sa, octets)
+    if Nat.PEER not in sa.nat:
+        ctx.emit(PeerExpected(remote.address))
     return sa
 
 
