@@ -64,7 +64,7 @@ def render_floor(spec: TrapSpec) -> str:
 
 def render_guard(spec: TrapSpec) -> str:
     """The floor in the table `inet oe-guard`, in place of one that may exist, for the socket that sends this."""
-    hooks = _hooks(spec, floor_only=True, priority=_AFTER)
+    hooks = _hooks(spec, floor_only=True, after=1)
     body = [" flags owner", *_FLOOR_SETS, *_floor_chains(spec, floor_only=True), *hooks]
     replaced = (f"add table inet {GUARD} {{\n flags owner\n}}", f"delete table inet {GUARD}")
     elements = _elements(spec, floor_only=True, table=GUARD)
@@ -79,9 +79,6 @@ def render_reload(spec: TrapSpec) -> str:
     flush = [f"flush {kind} inet oe {name}" for kind, name in _CONTENTS]
     return "\n".join([*flush, *_elements(spec), ""])
 
-
-_AFTER = "mangle + 1"
-"""Of the guard's chains: the table proper drops and counts first."""
 
 _REPLACE = ("add table inet oe", "delete table inet oe")
 
@@ -253,7 +250,13 @@ def _trap_chains(spec: TrapSpec, kernel: Kernel) -> Iterable[str]:
     )
 
 
-def _hooks(spec: TrapSpec, *, floor_only: bool = False, priority: str = "mangle") -> Iterable[str]:
+def _hooks(spec: TrapSpec, *, floor_only: bool = False, after: int = 0) -> Iterable[str]:
+    """`after`: how much later than those of the table proper, which drops and counts first.
+
+    What leaves is looked at when source addresses have been translated: the kernel chooses a tunnel anew then, and a
+    packet with another address has none.
+    """
+    early, late = "mangle" + (f" + {after}" if after else ""), f"srcnat + {1 + after}"
     out_of_tunnel = f'iifname "{spec.tunnel.interface}" accept' if spec.tunnel else "meta ipsec exists accept"
     if not floor_only:
         yield _chain(
@@ -276,14 +279,14 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False, priority: str = "mangle"
     guards = (out_of_tunnel, "ip saddr @served4 accept", "ip6 saddr @served6 accept")
     yield _chain(
         "input",
-        f"type filter hook input priority {priority}; policy accept;",
+        f"type filter hook input priority {early}; policy accept;",
         "iif lo accept",
         *guards,
         *_closed_nets("saddr", "from"),
     )
     yield _chain(
         "forward",
-        f"type filter hook forward priority {priority}; policy accept;",
+        f"type filter hook forward priority {early}; policy accept;",
         *_clamps(spec.tunnel, "iifname"),
         *guards,
         "ip daddr @served4 goto to-client",
@@ -291,7 +294,7 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False, priority: str = "mangle"
     )
     yield _chain(
         "postrouting",
-        f"type filter hook postrouting priority {priority}; policy accept;",
+        f"type filter hook postrouting priority {late}; policy accept;",
         "oif lo accept",
         *_clamps(spec.tunnel, "oifname"),
         *_closed_nets("daddr", "to"),

@@ -146,7 +146,8 @@ def test_the_guard_is_the_floor_in_a_table_of_our_own_behind_it() -> None:
     floor, guard = render_floor(SPEC), render_guard(SPEC)
     assert " flags owner" in guard.splitlines()
     assert "inet oe " not in guard
-    assert guard.count("priority mangle + 1;") == floor.count("priority mangle;") == 3
+    assert guard.count("priority mangle + 1;") == floor.count("priority mangle;") == 2
+    assert guard.count("priority srcnat + 2;") == floor.count("priority srcnat + 1;") == 1
     for name in ("to-private", "to-block", "from-private", "from-block", "exempt", "not-unicast", "to-client"):
         assert chain(guard, name) == chain(floor, name)
     elements = [line for line in floor.splitlines() if line.startswith("add element")]
