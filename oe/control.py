@@ -15,8 +15,9 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from inspect import isawaitable
 from itertools import islice
 from pathlib import Path
 
@@ -35,9 +36,9 @@ SLICE = 64
 """List items that are encoded in one go; packets wait meanwhile."""
 
 Json = dict[str, object]
-Verb = Callable[[Json], Json]
-"""Answers one kind of request. A value that is an iterator is sent as a list, a slice at a time, between which the
-event loop does other work. An `OeError` becomes the error text of the answer."""
+Verb = Callable[[Json], Json | Awaitable[Json]]
+"""Answers one kind of request, at once or later. A value that is an iterator is sent as a list, a slice at a time,
+between which the event loop does other work. An `OeError` becomes the error text of the answer."""
 
 _CREDENTIALS = struct.Struct("=iII")
 """`struct ucred`: process, user and group id of the peer."""
@@ -102,7 +103,7 @@ class ControlServer:
                 try:
                     self._admit(writer)
                     while line := await self._next_line(reader):
-                        await self._send(writer, self._answer(line))
+                        await self._send(writer, await self._answer(line))
                 except Refused as refusal:
                     await self._send(writer, _no(str(refusal)))
         finally:
@@ -127,7 +128,7 @@ class ControlServer:
             except ValueError:
                 raise Refused(f"a request has at most {LONGEST_REQUEST} octets") from None
 
-    def _answer(self, line: bytes) -> Json:
+    async def _answer(self, line: bytes) -> Json:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
@@ -138,7 +139,8 @@ class ControlServer:
         if verb is None:
             return _no(f"nothing is known of {request['ask'][:40]!a}; allowed: {', '.join(sorted(self._verbs))}")
         try:
-            return {"ok": True, **verb(request)}
+            answer = verb(request)
+            return {"ok": True, **(await answer if isawaitable(answer) else answer)}
         except ConfigError as error:
             return _no(str(error)) | {"bad_input": True}
         except OeError as error:

@@ -94,4 +94,5 @@ class Reason(StrEnum):
     # the operator
     OPERATOR_FLUSH = "operator-flush"
     POLICY_CHANGED = "policy-changed"
+    RELOAD_UNDER_WAY = "reload-under-way"
     STOPPING = "stopping"

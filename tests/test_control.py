@@ -29,7 +29,13 @@ def crash(_request: Json) -> Json:
     raise ZeroDivisionError
 
 
+async def later(request: Json) -> Json:
+    await asyncio.sleep(0)
+    return fail(request) if "badly" in request else {"said": "later"}
+
+
 VERBS: dict[str, Verb] = {
+    "later": later,
     "echo": lambda request: {"said": request.get("say")},
     "many": lambda _: {"before": 1, "rows": iter(range(1000)), "after": 2},
     "none": lambda _: {"rows": iter(())},
@@ -118,6 +124,12 @@ def test_a_no_of_the_house_is_the_answer(server: ControlServer, tmp_path: Path) 
 def test_a_no_because_of_the_operators_files_is_told_as_such(server: ControlServer, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="line 3 is odd"):
         asked(server, tmp_path, {"ask": "fail"})
+
+
+def test_a_verb_may_take_its_time(server: ControlServer, tmp_path: Path) -> None:
+    assert asked(server, tmp_path, {"ask": "later"}) == {"said": "later"}
+    with pytest.raises(ConfigError, match="line 3 is odd"):
+        asked(server, tmp_path, {"ask": "later", "badly": True})
 
 
 def test_several_requests_on_one_connection(server: ControlServer, tmp_path: Path) -> None:

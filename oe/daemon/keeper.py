@@ -1,5 +1,6 @@
 """Keeps the trap in place: puts it back when somebody else takes it away, with a guard underneath meanwhile."""
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -41,31 +42,50 @@ class Keeper:
         loop.add_reader(self._watch.fileno(), self._hear)
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._loop.remove_reader(self._watch.fileno())
+        self._stop_listening()
         self._watch.close()
         self._dismiss_guard()
 
-    def reload(self, spec: TrapSpec) -> None:
-        """From now on the table is as `spec` says; decisions stay. Raises KernelError: then all is as before.
+    async def reload(self, spec: TrapSpec) -> None:
+        """Make the table as `spec` says; decisions stay. Raises KernelError: then all is as before.
 
-        A packet passes in clear only where both floors let it. Each is exchanged in one transaction, the guard's
-        first, so that what is closed before and after is never open, and what is opened is open when both are done.
+        The transactions run in a thread. Until this returns nobody may decide anything in the table, nor reload or
+        close: a decision that the old policy made must not come into the new table, and `nft` would begin anew with
+        each, for it wants a ruleset that stands still.
         """
         if self._watch.changed() or self._timer is not None:
             # What stands now is not known; what we put back is.
             if self._timer is not None:
                 self._timer.cancel()
             self._restore()
+        self._stop_listening()
+        try:
+            await asyncio.to_thread(self._exchange, spec)
+            self._spec = spec
+        finally:
+            self._loop.add_reader(self._watch.fileno(), self._hear)
+            self._look_once_more()
+
+    def _exchange(self, spec: TrapSpec) -> None:
+        """A packet passes in clear only where both floors let it.
+
+        Each is exchanged in one transaction, the guard's first, so that what is closed before and after is never open,
+        and what is opened is open when both are done.
+        """
         self._set_guard(spec)
         try:
             self._table.reload(spec)
         except OeError:
             self._set_guard(self._spec)
             raise
-        self._spec = spec
-        self._look_once_more()
+        finally:
+            self._watch.forget()
+
+    def _stop_listening(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._loop.remove_reader(self._watch.fileno())
 
     def _set_guard(self, spec: TrapSpec) -> None:
         """A guard for the closed nets of `spec`, if there are any."""
@@ -110,7 +130,7 @@ class Keeper:
 
     def _look_once_more(self) -> None:
         """What we just did is among the notifications. Whoever took the table away since then did so before this."""
-        self._watch.changed()
+        self._watch.forget()
         if not self._table.stands():
             self._again()
 

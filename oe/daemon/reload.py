@@ -4,8 +4,9 @@ Everything is read and judged before anything is changed. Files that were good e
 a daemon that starts has to do something about a bad line, one that runs goes on with what it has.
 """
 
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from pydantic import BaseModel
 from oe.config import DEFAULT_PATH, Config, load_config
 from oe.control import Json
 from oe.errors import ConfigError
+from oe.gateway import Rules
+from oe.ike.rehearsal import rehearse
 from oe.keystore import KeyStore
 from oe.keystore import load as load_keys
-from oe.model import Group, Network, PairStatus
+from oe.model import Group, Network, PairStatus, PublicKey
 from oe.observe import Row
 from oe.policy.files import PolicyLoad, load_policies
 from oe.policy.groups import PolicySet
@@ -24,6 +27,10 @@ from oe.policy.select import select
 
 LIVE = ("gateway.serve", "group.", "log.")
 """How the keys begin that a running daemon can take over; all others are built into sockets, queues and books."""
+
+GIVE_WAY = 0.0001
+"""Seconds that the event loop may have to wait for the interpreter, with every system call that it makes, while a
+thread reads files. With Python's 5 ms user space ESP all but stands still meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,11 @@ class Input:
     config: Config
     policies: PolicyLoad
     keys: KeyStore
+
+    def rules(self) -> Rules:
+        """What of it the coordinator goes by."""
+        groups = {group: self.config.settings(group) for group in Group}
+        return Rules(self.policies.policies, groups, self.config.gateway.serve, self.keys.public_keys)
 
 
 def read_input(config: Config) -> Input:
@@ -51,6 +63,13 @@ def read_anew(path: Path | None, before: Input) -> Input:
     if found.policies.problems:
         raise ConfigError("\n".join(map(str, found.policies.problems)))
     return found
+
+
+def judge(found: Input, known: Collection[PublicKey]) -> None:
+    """Rehearse with every key that is not known to work. Raises RehearsalFailed."""
+    for key in found.keys.public_keys:
+        if key not in known:
+            rehearse(key, found.keys.sign, os.urandom)
 
 
 def _refuse_what_needs_a_restart(before: Config, after: Config, file: Path) -> None:

@@ -7,37 +7,34 @@ those stay shut.
 
 import asyncio
 import gc
-import os
 import resource
 import signal
+import sys
 from collections import deque
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from ipaddress import ip_address
-from itertools import count
 from pathlib import Path
 
 import structlog
 
 from oe.config import Config
-from oe.control import ControlServer, Json, Refused
-from oe.crashsecret import load as load_crash_secret
+from oe.control import ControlServer, Json, Refused, Verb
 from oe.daemon.addresses import AddressWatch
 from oe.daemon.hands import Hands, Tools
 from oe.daemon.keeper import Keeper
 from oe.daemon.machine import ROOT, choose_backend, global_addresses, own_addresses, resolver_users, trap_spec
-from oe.daemon.reload import Input, read_anew, read_input, report
+from oe.daemon.making import make_gateway
+from oe.daemon.reload import GIVE_WAY, Input, judge, read_anew, read_input, report
 from oe.dnskeys.resolver import Resolver
-from oe.errors import ConfigError, OeError, ParseError
-from oe.gateway import Gateway, GatewaySettings, OwnSide, Rules
-from oe.ike.endpoint import Endpoint
-from oe.ike.rehearsal import rehearse
-from oe.ike.settings import IkeSettings
+from oe.errors import OeError, ParseError
 from oe.ike.udp import UdpSockets
 from oe.ipsec.model import Backend, Probe
 from oe.messages import (
     AddressesChanged,
     ClearPacketRefused,
+    DatagramReceived,
     DecisionsLost,
     Event,
     FlushAsked,
@@ -45,15 +42,16 @@ from oe.messages import (
     Started,
     StopAsked,
 )
-from oe.model import MARK_EXEMPT, Address, Group, HostPair, Secret
+from oe.model import MARK_EXEMPT, Address, HostPair
 from oe.observe import DaemonStatus, configure_log, status_document
 from oe.reasons import Reason
-from oe.trap.holds import HoldTable
+from oe.tasks import spawn
 from oe.trap.nft import NftTable
 from oe.trap.queue import TrapQueues
+from oe.trap.spec import TrapSpec
 
-HOLD_MARGIN = 0.5
-"""Seconds that a packet may wait beyond the setup budget: it must still be there when the budget's verdict comes."""
+MOST_WAITING = 4096
+"""Events that may wait while the trap is exchanged; beyond that IKE's datagrams are lost, as in a full socket."""
 
 
 def run(config: Config, path: Path | None) -> int:
@@ -65,6 +63,7 @@ def run(config: Config, path: Path | None) -> int:
     configure_log(config.log.level.value, json_lines=config.log.json_lines)
     # Keys must not end in a file because something crashed.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setswitchinterval(GIVE_WAY)
     log = structlog.get_logger()
     found = read_input(config)
     for problem in found.policies.problems:
@@ -73,8 +72,7 @@ def run(config: Config, path: Path | None) -> int:
         log.error("policy-closed", meaning="until `private` is mended every destination but `block` counts as private")
     if not found.keys.public_keys:
         log.warning("no-key", remedy=f"make one with `oe key new --dir {config.paths.keys}` and publish it")
-    for key in found.keys.public_keys:
-        rehearse(key, found.keys.sign, os.urandom)
+    judge(found, ())
     addresses = own_addresses(config.gateway.addresses, global_addresses())
 
     async def serve() -> int:
@@ -82,12 +80,6 @@ def run(config: Config, path: Path | None) -> int:
 
     with asyncio.Runner() as runner:
         return runner.run(serve())
-
-
-def _rules(found: Input) -> Rules:
-    config = found.config
-    groups = {group: config.settings(group) for group in Group}
-    return Rules(found.policies.policies, groups, config.gateway.serve, found.keys.public_keys)
 
 
 class Service:
@@ -107,58 +99,17 @@ class Service:
         self._log = structlog.get_logger()
         self._events: deque[Event] = deque()
         self._working = False
+        self._resting = False
         self._timer: asyncio.TimerHandle | None = None
+        self._reloads = asyncio.Lock()
+        self._hangup_waits = False
         self._finished = asyncio.Event()
         self._started = self._loop.time()
-        self._gateway = self._make_gateway()
-
-    def _make_gateway(self) -> Gateway:
-        config, rules, tickets = self._input.config, _rules(self._input), count(1)
-        own = OwnSide(self._addresses, rules.served, rules.keys)
-        self._log.info("addresses", own=", ".join(map(str, own.addresses)))
-        gateway = config.gateway
-        settings = GatewaySettings(
-            groups=rules.groups,
-            setup_budget=gateway.setup_budget,
-            max_pairs=gateway.max_pairs,
-            liveness=gateway.liveness,
-            idle=gateway.idle,
-            ike_port=config.ike.port,
-        )
-        holds = HoldTable(
-            per_pair=gateway.hold_per_pair, total=gateway.hold_in_all, patience=gateway.setup_budget + HOLD_MARGIN
-        )
-        ike = IkeSettings(
-            additional_key_exchange=config.ike.additional_key_exchange,
-            nat_port=config.ike.nat_port,
-            child_lifetime=gateway.child_lifetime,
-            child_octets=gateway.child_octets,
-            ike_lifetime=gateway.ike_lifetime,
-        )
-        crash_secret = self._crash_secret()
-        return Gateway(
-            settings,
-            rules.policies,
-            own,
-            lambda admits: Endpoint(ike, own.keys, os.urandom, admits, tickets, count(1), crash_secret),
-            holds,
-            tickets,
-            os.urandom,
-        )
-
-    def _crash_secret(self) -> Secret | None:
-        """None: without it we work all the same, only peers notice a crash of ours later."""
-        if not self._input.config.ike.crash_tokens:
-            return None
-        try:
-            return load_crash_secret(self._input.config.paths.state)
-        except ConfigError as error:
-            self._log.warning("no-crash-secret", error=str(error), meaning="peers notice a crash of ours later")
-            return None
+        self._gateway = make_gateway(found, addresses)
 
     async def serve(self) -> int:
         """Start, work until told to stop, stop. 0 after an orderly stop."""
-        verbs = {"status": self._status, "flush": self._flush, "reload": self._reload}
+        verbs: dict[str, Verb] = {"status": self._status, "flush": self._flush, "reload": self._reload}
         control = ControlServer(self._input.config.paths.run, verbs, self._connection_failed)
         await control.start()
         try:
@@ -167,12 +118,16 @@ class Service:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     self._loop.add_signal_handler(number, self._feed, StopAsked())
                 self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+                # `oe run` begins with the signal blocked: one that came since then comes now.
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
                 # What stands now stands for good: the collector need not look through it while packets wait.
                 gc.collect()
                 gc.freeze()
                 self._log.info("ready", backend=self._backend.name, why=self._backend_found.why)
                 await self._finished.wait()
                 self._log.info("stopping")
+                async with self._reloads:
+                    """One that runs comes to its end; those that wait find us finished."""
         finally:
             await control.close()
         return 0
@@ -230,8 +185,11 @@ class Service:
 
     def _feed(self, event: Event) -> None:
         """Take an event in. One that comes while another is being worked on waits its turn."""
+        if self._resting and len(self._events) >= MOST_WAITING and isinstance(event, DatagramReceived):
+            self._hands.counters.count(Reason.RELOAD_UNDER_WAY)
+            return
         self._events.append(event)
-        if not self._working:
+        if not (self._working or self._resting):
             self._work()
 
     def _work(self) -> None:
@@ -261,8 +219,23 @@ class Service:
                 self._log.exception("command-not-carried-out", kind=type(command).__name__)
         self._working = was_working
 
+    @contextmanager
+    def _rest(self) -> Iterator[None]:
+        """For the length of the block events wait, and no timer rings: nothing is decided.
+
+        Packets are still taken out of the queues, and the back end goes on carrying what tunnels have.
+        """
+        self._resting = True
+        try:
+            yield
+        finally:
+            self._resting = False
+            self._work()
+
     def _ring(self) -> None:
         self._timer = None
+        if self._resting:
+            return
         try:
             self._gateway.expire(self._loop.time())
         except Exception:
@@ -299,49 +272,80 @@ class Service:
         )
         return status_document(daemon, self._gateway.snapshot(), now)
 
-    def _flush(self, request: Json) -> Json:
-        """`{"source": A, "destination": B}` forgets one pair, without them all."""
+    async def _flush(self, request: Json) -> Json:
+        """`{"source": A, "destination": B}` forgets one pair, without them all; how many there were.
+
+        Not while the trap is exchanged.
+        """
+        async with self._reloads:
+            return self._forget(request)
+
+    def _forget(self, request: Json) -> Json:
         if "source" not in request and "destination" not in request:
             self._resolver.forget(None)
+            known = len(self._gateway.snapshot())
             self._feed(FlushAsked(None))
-            return {}
+            return {"pairs": known}
         try:
             source, destination = ip_address(str(request.get("source"))), ip_address(str(request.get("destination")))
         except ValueError as error:
             raise Refused(f"a pair to flush is two addresses: {error}") from None
         self._resolver.forget(source)
         self._resolver.forget(destination)
-        self._feed(FlushAsked(HostPair(source, destination)))
-        return {}
+        pair = HostPair(source, destination)
+        known = sum(row.pair == pair for row in self._gateway.snapshot())
+        self._feed(FlushAsked(pair))
+        return {"pairs": known}
 
-    def _reload(self, _request: Json) -> Json:
-        try:
-            return self._take_over(read_anew(self._path, self._input))
-        except OeError as error:
-            self._log.error("not-reloaded", error=str(error))
-            raise
+    async def _reload(self, _request: Json) -> Json:
+        """Goes on to its end even when who asked for it has gone."""
+        return await asyncio.shield(spawn(self._reload_in_turn(), "reload", self._reload_failed))
 
     def _hung_up(self) -> None:
-        """SIGHUP: the log has what came of it."""
-        with suppress(OeError):
-            self._reload({})
+        """SIGHUP: the log has what came of it. All that come before the reload begins are one."""
+        if not self._hangup_waits:
+            self._hangup_waits = True
+            spawn(self._reload_in_turn(hangup=True), "reload", self._reload_failed)
 
-    def _take_over(self, found: Input) -> Json:
-        """First what may refuse, the trap last of it: from then on its floor shuts what is closed now.
+    def _reload_failed(self, name: str, error: BaseException) -> None:
+        if isinstance(error, OeError):
+            self._log.error("not-reloaded", error=str(error))
+        else:
+            self._connection_failed(name, error)
 
-        Then the pairs, whose decisions fall through to the new trap. No packet is let go between the two.
+    async def _reload_in_turn(self, *, hangup: bool = False) -> Json:
+        """One reload at a time, each of the files as they are when its turn comes.
+
+        What takes its time is done in a thread, up to the last that may refuse, the trap.
+        """
+        async with self._reloads:
+            if hangup:
+                self._hangup_waits = False
+            found, spec = await asyncio.to_thread(self._read_anew)
+            if self._finished.is_set():
+                raise Refused("oe is stopping")
+            return await self._take_over(found, spec)
+
+    def _read_anew(self) -> tuple[Input, TrapSpec]:
+        found = read_anew(self._path, self._input)
+        judge(found, self._input.keys.public_keys)
+        return found, trap_spec(found.config, found.policies.policies, self._backend)
+
+    async def _take_over(self, found: Input, spec: TrapSpec) -> Json:
+        """First the trap: from then on its floor shuts what is closed now, or it refuses and nothing has changed.
+
+        Then the pairs, whose decisions fall through to the new trap. Nothing is decided and no packet let go between
+        the two: what the old policy says must not come into the new table, nor the other way round.
         """
         before, config = self._input, found.config
-        for key in set(found.keys.public_keys) - set(before.keys.public_keys):
-            rehearse(key, found.keys.sign, os.urandom)
-        self._keeper.reload(trap_spec(config, found.policies.policies, self._backend))
-        self._input = found
-        self._hands.sign_with(found.keys)
-        let_go = self._gateway.adopt(_rules(found), self._loop.time())
-        self._carry_out()
-        self._work()
+        with self._rest():
+            await self._keeper.reload(spec)
+            self._input = found
+            self._hands.sign_with(found.keys)
+            let_go = self._gateway.adopt(found.rules(), self._loop.time())
+            self._carry_out()
         configure_log(config.log.level.value, json_lines=config.log.json_lines)
-        told = report(before, found, let_go, len(self._gateway.snapshot()))
+        told = await asyncio.to_thread(report, before, found, let_go, len(self._gateway.snapshot()))
         self._log.info("reloaded", pairs_let_go=told["pairs_let_go"], pairs_kept=told["pairs_kept"])
         return told
 

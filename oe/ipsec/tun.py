@@ -9,6 +9,7 @@ from pathlib import Path
 from struct import Struct
 
 from oe.errors import MachineLacks
+from oe.ipsec.coalesce import HEADER, Packet
 
 _OVERHEAD = 85
 """Octets around an inner packet at most: IPv6 header 40, UDP 8, ESP header and IV 16, padding and trailer 5, ICV 16."""
@@ -23,7 +24,7 @@ _TUNSETIFF = 0x4004_54CA
 _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
-_IFF_TUN, _IFF_NO_PI = 1, 0x1000
+_IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 1, 0x1000, 0x4000
 _IFF_UP = 1
 _IFREQ_FLAGS = Struct("=16sH22x")
 _IFREQ_NUMBER = Struct("=16sI20x")
@@ -59,7 +60,7 @@ class Tun:
             remedy = f"let this user open {_DEVICE}, or run as root" if denied else "load the module tun"
             raise MachineLacks(f"{_DEVICE} cannot be opened: {error.strerror}", remedy) from error
         try:
-            fcntl.ioctl(self._fd, _TUNSETIFF, _IFREQ_FLAGS.pack(name.encode(), _IFF_TUN | _IFF_NO_PI))
+            fcntl.ioctl(self._fd, _TUNSETIFF, _IFREQ_FLAGS.pack(name.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR))
             self._configure()
         except OSError as error:
             os.close(self._fd)
@@ -73,14 +74,14 @@ class Tun:
     def read(self) -> bytes | None:
         """The next packet; None when none waits. Raises OSError when somebody removed the device."""
         try:
-            return os.read(self._fd, _LARGEST)
+            return os.read(self._fd, _LARGEST)[HEADER:]
         except BlockingIOError:
             return None
 
-    def write(self, packet: bytes) -> bool:
-        """Hand a packet to the kernel; False if it does not take it."""
+    def write(self, packet: Packet) -> bool:
+        """Hand a packet, in the pieces of `oe.ipsec.coalesce`, to the kernel; False if it does not take it."""
         try:
-            os.write(self._fd, packet)
+            os.writev(self._fd, packet)
         except OSError:
             return False
         return True

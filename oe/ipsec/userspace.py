@@ -15,6 +15,7 @@ from functools import partial
 
 from oe.errors import KernelError
 from oe.ipsec.allowance import Allowance
+from oe.ipsec.coalesce import coalesce
 from oe.ipsec.esp import InboundEsp, OutboundEsp, addresses_octets, addresses_of
 from oe.ipsec.esp_socket import EspSocket
 from oe.ipsec.model import FIRST_SPI, PACKETS, BackendEvent, BackendName, Loop, Marks, Timer, UdpSockets
@@ -98,7 +99,10 @@ class UserspaceBackend:
         self._udp: UdpSockets | None = None
         self._seen_at: dict[int, SocketAddress] = {}
         """Child SAs whose peer sends from elsewhere than agreed, and that was reported."""
+        self._arrived: list[bytes] = []
+        """Inner packets that the kernel is about to get."""
         self._drops: Counter[Reason] = Counter()
+        self._is_started = False
 
     @property
     def tunnel_interface(self) -> str:
@@ -114,6 +118,7 @@ class UserspaceBackend:
 
     def start(self, loop: Loop, on_event: Callable[[BackendEvent], None]) -> None:
         self._loop, self._on_event = loop, on_event
+        self._is_started = True
         self._shield.raise_over(self._tun.index)
         loop.add_reader(self._tun.fileno(), self._drain_tun)
 
@@ -185,13 +190,15 @@ class UserspaceBackend:
         return dict(self._drops)
 
     def close(self) -> None:
+        self._arrived.clear()
         for child in list(self._placed):
             self.remove(child)
         for inlet in self._inlets.values():
             self._loop.remove_reader(inlet.socket.fileno())
             inlet.socket.close()
         self._inlets.clear()
-        self._loop.remove_reader(self._tun.fileno())
+        if self._is_started:
+            self._loop.remove_reader(self._tun.fileno())
         self._shield.lower()
         self._shield.close()
         self._tun.close()
@@ -227,8 +234,9 @@ class UserspaceBackend:
         for _ in range(_DRAIN):
             esp = inlet.socket.receive()
             if esp is None:
-                return
+                break
             self._take(inlet, esp)
+        self._deliver()
 
     def _take_from_udp(self, local: SocketAddress, remote: SocketAddress, esp: bytes) -> None:
         """ESP in UDP. It may tell where the peer is before IKE does."""
@@ -236,6 +244,9 @@ class UserspaceBackend:
         if inlet is None:
             self._drops[Reason.ESP_UNKNOWN_SPI] += 1
             return
+        if not self._arrived:
+            # What the socket has besides goes with it.
+            self._loop.call_soon(self._deliver)
         taken = self._take(inlet, esp)
         placed = self._placed.get(taken) if taken is not None else None
         if taken is None or placed is None:
@@ -257,11 +268,18 @@ class UserspaceBackend:
         if isinstance(packet, Reason):
             self._drops[packet] += 1
             return None
-        if packet and not self._tun.write(packet):
-            self._drops[Reason.PACKET_MALFORMED] += 1
+        if packet:
+            self._arrived.append(packet)
         if entrance.esp.octets >= entrance.allowance.octets:
             self._wear(entrance)
         return entrance.child
+
+    def _deliver(self) -> None:
+        """What arrived goes to the kernel, in few packets."""
+        arrived, self._arrived = self._arrived, []
+        for packet in coalesce(arrived):
+            if not self._tun.write(packet):
+                self._drops[Reason.PACKET_MALFORMED] += 1
 
     # --- Child SAs -------------------------------------------------------------------------------------------
 

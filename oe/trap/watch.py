@@ -56,6 +56,16 @@ class TableWatch:
             except ParseError:
                 touched = True
 
+    def forget(self) -> None:
+        """Let go unread all that waits: it tells of what we did ourselves, ten thousand elements perhaps."""
+        while True:
+            try:
+                self._socket.recv(1)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+
     def close(self) -> None:
         self._socket.close()
 

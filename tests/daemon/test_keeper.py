@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from ipaddress import ip_address
+from threading import Event
 
 import pytest
 
@@ -89,7 +90,7 @@ def shut(host: Namespace) -> tuple[bool, bool]:
 
 def reload(stage: Stage, group: Group) -> None:
     with stage.host.entered():
-        stage.keeper.reload(spec(group))
+        stage.loop.run_until_complete(stage.keeper.reload(spec(group)))
 
 
 def test_a_reload_exchanges_table_and_guard_and_is_no_meddling(host: Namespace) -> None:
@@ -104,6 +105,35 @@ def test_a_reload_exchanges_table_and_guard_and_is_no_meddling(host: Namespace) 
         assert stage.restored == []
         # What is put back from now on is the new table.
         stage.meddle("nft flush ruleset")
+        assert shut(host) == (True, True)
+
+
+def test_the_loop_goes_on_while_the_kernel_takes_a_reload(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Stage(host, Group.CLEAR)) as stage:
+        loop_ran, table_reload = Event(), stage.table.reload
+
+        def when_the_loop_has_run(spec: TrapSpec) -> None:
+            assert loop_ran.wait(10)
+            table_reload(spec)
+
+        monkeypatch.setattr(stage.table, "reload", when_the_loop_has_run)
+        stage.loop.call_soon(loop_ran.set)
+        reload(stage, Group.PRIVATE)
+        assert shut(host) == (True, True)
+
+
+def test_meddling_during_a_reload_is_mended_after_it(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Stage(host, Group.CLEAR)) as stage:
+        table_reload = stage.table.reload
+
+        def and_flush(spec: TrapSpec) -> None:
+            table_reload(spec)
+            host.sh("nft flush ruleset")
+
+        monkeypatch.setattr(stage.table, "reload", and_flush)
+        reload(stage, Group.PRIVATE)
+        with host.entered():
+            stage.loop.run_until_complete(asyncio.wait_for(stage.news.wait(), 10))
         assert shut(host) == (True, True)
 
 

@@ -9,18 +9,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from oe.config import load_config
 from oe.control import Refused, ask
-from oe.daemon.reload import read_input
-from oe.daemon.service import Service
-from oe.errors import ConfigError
+from oe.daemon.reload import GIVE_WAY, Input, read_input
+from oe.daemon.service import MOST_WAITING, Service, run
+from oe.errors import ConfigError, KernelError
+from oe.gateway import Rules
 from oe.keystore import KeyType, generate, load
-from oe.messages import Command, CountersRead, Event, Finish, ReadCounters, Undecide
-from oe.model import HostPair
+from oe.messages import (
+    Command,
+    CountersRead,
+    DatagramReceived,
+    Event,
+    Finish,
+    FlushAsked,
+    ReadCounters,
+    Undecide,
+)
+from oe.model import HostPair, SocketAddress
 from oe.observe import Counters
+from oe.reasons import Reason
 
 pytestmark = pytest.mark.netns
 
@@ -224,10 +236,11 @@ def test_status_and_flush_over_the_control_socket(host: Host) -> None:
         assert [(row["destination"], row["state"]) for row in status["pairs"]] == [("198.51.100.1", "clear")]
         with pytest.raises(Refused, match="two addresses"):
             ask(host.run_dir, {"ask": "flush", "source": "here"})
-        ask(host.run_dir, {"ask": "flush", "source": "192.0.2.1", "destination": "198.51.100.1"})
+        one = {"ask": "flush", "source": "192.0.2.1", "destination": "198.51.100.1"}
+        assert [ask(host.run_dir, one)["pairs"] for _ in range(2)] == [1, 0]
         assert ask(host.run_dir, {"ask": "status"})["pairs"] == []
         host.ping("198.51.100.1")
-        ask(host.run_dir, {"ask": "flush"})
+        assert ask(host.run_dir, {"ask": "flush"})["pairs"] == 1
         assert ask(host.run_dir, {"ask": "status"})["pairs"] == []
 
 
@@ -287,6 +300,155 @@ def test_what_a_timer_brought_is_carried_out_before_the_events_that_it_leads_to(
     assert asyncio.run(ring()) == [ReadCounters(), Undecide(PAIR), Finish()]
 
 
+class Exchange:
+    """A keeper whose kernel takes a reload when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+        self.refuses = False
+
+    async def reload(self, _spec: object) -> None:
+        self.begun.set()
+        await self.may_end.wait()
+        if self.refuses:
+            raise KernelError("reload", "table inet oe", 12, "no memory")
+
+
+class Resting(Told):
+    """A gateway that notes what it is given, in order."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self.heard: list[object] = []
+
+    def handle(self, event: Event, now: float) -> None:
+        self.heard.append(event)
+
+    def expire(self, now: float) -> None:
+        self.heard.append("timer")
+
+    def adopt(self, rules: Rules, now: float) -> tuple[()]:
+        self.heard.append("adopted")
+        return ()
+
+    def snapshot(self) -> tuple[()]:
+        return ()
+
+    def sign_with(self, keys: object) -> None:
+        """The hands'."""
+
+
+class Scene:
+    """A service between a gateway and a keeper that do as they are told."""
+
+    def __init__(self, directory: Path) -> None:
+        for name in ("policies", "keys"):
+            (directory / name).mkdir(mode=0o700)
+        path = directory / "oe.toml"
+        path.write_text('[paths]\npolicies = "policies"\nkeys = "keys"\nstate = "state"\n')
+        self.service = Service(read_input(load_config(path)), path, (ip_address("192.0.2.1"),))
+        self.exchange, self.told = Exchange(), Resting(self.service)
+        self.service.__dict__ |= {
+            "_gateway": self.told,
+            "_hands": self.told,
+            "_keeper": self.exchange,
+            "_backend": SimpleNamespace(tunnel_interface=None),
+            "_resolver": SimpleNamespace(forget=lambda _name: None),
+        }
+
+    async def reload(self, *meanwhile: Event) -> None:
+        """Begin one; these events and a timer come while the trap is exchanged. Then let it end."""
+        asked = asyncio.create_task(self.service._reload({}))  # noqa: TID251 - awaited below
+        await self.exchange.begun.wait()
+        for event in meanwhile:
+            self.service._feed(event)
+        self.service._ring()
+        assert "adopted" not in self.told.heard
+        self.exchange.may_end.set()
+        await asked
+
+
+DATAGRAM = DatagramReceived(SocketAddress(PAIR.source, 500), SocketAddress(PAIR.destination, 500), b"")
+
+
+def test_nothing_is_decided_while_the_trap_is_exchanged_and_what_came_is_judged_by_the_new_policy(
+    tmp_path: Path,
+) -> None:
+    async def play() -> list[object]:
+        scene = Scene(tmp_path)
+        await scene.reload(DATAGRAM, FlushAsked(None))
+        return scene.told.heard
+
+    assert asyncio.run(play()) == ["adopted", DATAGRAM, FlushAsked(None)]
+
+
+def test_what_came_is_judged_by_the_old_policy_when_the_kernel_refuses(tmp_path: Path) -> None:
+    async def play() -> tuple[Input, Input, list[object]]:
+        scene = Scene(tmp_path)
+        before, scene.exchange.refuses = scene.service._input, True
+        with pytest.raises(KernelError):
+            await scene.reload(DATAGRAM)
+        return before, scene.service._input, scene.told.heard
+
+    before, after, heard = asyncio.run(play())
+    assert before is after
+    assert heard == [DATAGRAM]
+
+
+def test_a_flood_of_ike_during_an_exchange_is_not_kept_whole(tmp_path: Path) -> None:
+    async def play() -> tuple[int, dict[str, int]]:
+        scene = Scene(tmp_path)
+        await scene.reload(*[DATAGRAM] * (MOST_WAITING + 5), FlushAsked(None))
+        return scene.told.heard.count(DATAGRAM), scene.told.counters.with_those_of({}, {})
+
+    heard, counted = asyncio.run(play())
+    assert heard == MOST_WAITING
+    assert counted[Reason.RELOAD_UNDER_WAY] == 5
+
+
+def test_the_loop_gets_the_interpreter_back_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A thread that reads ten thousand nets must not keep every packet waiting for 5 ms."""
+    given: list[float] = []
+    monkeypatch.setattr("sys.setswitchinterval", given.append)
+    (tmp_path / "oe.toml").write_text('[paths]\npolicies = "nowhere"\n')
+    with pytest.raises(ConfigError, match="nowhere"):
+        run(load_config(tmp_path / "oe.toml"), None)
+    assert given == [GIVE_WAY]
+    assert given[0] <= 0.001
+
+
+def test_one_reload_after_the_other_hangups_are_one_and_a_stop_refuses_those_that_wait(tmp_path: Path) -> None:
+    async def play() -> tuple[int, list[object]]:
+        scene = Scene(tmp_path)
+        first = asyncio.create_task(scene.service._reload({}))  # noqa: TID251 - awaited below
+        await scene.exchange.begun.wait()
+        scene.service._hung_up()
+        scene.service._hung_up()
+        scene.exchange.may_end.set()
+        await first
+        flushed = await scene.service._flush({"source": "192.0.2.1", "destination": "198.51.100.1"})
+        adopted = scene.told.heard.count("adopted")
+        scene.service._finished.set()
+        with pytest.raises(Refused, match="stopping"):
+            await scene.service._reload({})
+        return adopted, [flushed, scene.told.heard[-1]]
+
+    assert asyncio.run(play()) == (2, [{"pairs": 0}, FlushAsked(PAIR)])
+
+
+def test_who_asked_for_a_reload_may_go(tmp_path: Path) -> None:
+    async def play() -> list[object]:
+        scene = Scene(tmp_path)
+        asked = asyncio.create_task(scene.service._reload({}))  # noqa: TID251 - awaited below
+        await scene.exchange.begun.wait()
+        asked.cancel()
+        scene.exchange.may_end.set()
+        async with scene.service._reloads:
+            return scene.told.heard
+
+    assert asyncio.run(play()) == ["adopted"]
+
+
 # --- reload -------------------------------------------------------------------------------------------------------
 
 
@@ -337,6 +499,28 @@ def test_a_hangup_signal_is_a_reload_and_the_log_says_what_came_of_it(host: Host
             process.send_signal(signal.SIGHUP)
             assert any(f" {event} " in line for line in process.stderr)
         assert host.destinations_seen("198.51.100.1", FREE) == {FREE}
+
+
+def test_a_hangup_signal_before_the_daemon_is_ready_is_a_reload_when_it_is(host: Host) -> None:
+    """The configuration comes through a pipe, so that the daemon is where we want it when the signal comes."""
+    text = host.config.read_text()
+    host.config.unlink()
+    os.mkfifo(host.config)
+    process = host.start()
+    try:
+        with host.config.open("w") as pipe:
+            process.send_signal(signal.SIGHUP)
+            (host.policies / "private").write_text(f"{PRIVATE}\n")
+            host.config.unlink()
+            host.config.write_text(text)
+            pipe.write(text)
+        host.wait_until_ready(process)
+        assert process.stderr is not None
+        assert any(" reloaded " in line for line in process.stderr)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 def test_new_keys_and_another_log_level_are_taken_over(host: Host) -> None:

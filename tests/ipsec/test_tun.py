@@ -5,6 +5,7 @@ from contextlib import closing
 import pytest
 
 from oe.errors import MachineLacks
+from oe.ipsec.coalesce import PLAIN
 from oe.ipsec.tun import Tun
 from tests.ipsec.children import OURS, THEIRS
 from tests.ipsec.netns import Namespace
@@ -45,7 +46,7 @@ def test_packets_go_in_and_come_out(host: Namespace) -> None:
     with host.entered(), closing(Tun("oe-test")) as tun:
         host.sh(f"ip addr add {OURS}/32 dev lo", f"ip route add {THEIRS} dev oe-test src {OURS}")
         request = ping_request()
-        assert tun.write(request)
+        assert tun.write((PLAIN, request))
         answer = None
         for _ in range(1000):
             answer = answer or tun.read()
@@ -57,9 +58,9 @@ def test_packets_go_in_and_come_out(host: Namespace) -> None:
 
 def test_what_is_no_packet_is_not_taken(host: Namespace) -> None:
     with host.entered(), closing(Tun("oe-test")) as tun:
-        assert not tun.write(b"\x10 is neither version 4 nor 6")
+        assert not tun.write((PLAIN, b"\x10 is neither version 4 nor 6"))
         host.sh("ip link delete oe-test")
-        assert not tun.write(ping_request())
+        assert not tun.write((PLAIN, ping_request()))
         with pytest.raises(OSError, match="bad state"):
             tun.read()
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from oe.errors import KernelError, MachineLacks
+from oe.ipsec.coalesce import Packet
 from oe.ipsec.esp import OutboundEsp
 from oe.ipsec.esp_socket import EspSocket
 from oe.ipsec.model import BackendName, Marks
+from oe.ipsec.tun import Tun
 from oe.ipsec.userspace import UserspaceBackend
 from oe.messages import ChildExpired
 from oe.model import Directions, Encapsulation, Mode
@@ -102,6 +104,45 @@ def test_clients_behind_both_gateways(hosts: Hosts) -> None:
         assert watch.protocols() == {traffic.ESP}
 
     with Watch(hosts) as watch:
+        with_ends(hosts, UserspaceBackend, scenario)
+
+
+def test_segments_are_forwarded_to_a_client_as_they_were_sent(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go into the kernel as one large packet, and leave it in pieces, only a hop older."""
+    from scapy.layers.inet import IP, TCP
+
+    ours, theirs = hosts
+    ip = [IP(src=str(CLIENT), dst=str(FAR_CLIENT), flags="DF", id=7 + number, ttl=64) for number in range(10)]
+    tcp = [TCP(flags="A" if number < 9 else "PA", seq=1000 * number) / (bytes([number]) * 1000) for number in range(10)]
+    with theirs.entered(), closing(Tun("far0")) as link:
+        theirs.sh(f"ip route add {CLIENT} via {OURS}", f"ip route add {FAR_CLIENT} dev far0")
+        theirs.sh("sysctl -qw net.ipv4.ip_forward=1")
+
+        async def scenario(ends: Ends) -> None:
+            ends.install(child(pair=(CLIENT, FAR_CLIENT)))
+            written: list[Packet] = []
+            backend = ends.backends[1]
+            assert isinstance(backend, UserspaceBackend)
+            write = backend._tun.write
+
+            def noted(packet: Packet) -> bool:
+                written.append(packet)
+                return write(packet)
+
+            monkeypatch.setattr(backend._tun, "write", noted)
+            sealer = OutboundEsp(child().outbound, esn=True)
+            with closing(ours.call(lambda: EspSocket(OURS, Marks().exempt))) as sender:
+                for one, part in zip(ip, tcp, strict=True):
+                    esp = sealer.seal(bytes(one / part))
+                    assert isinstance(esp, bytes)
+                    assert sender.send(esp, str(THEIRS))
+            await turn()
+            assert len(written) == 1
+            came = [link.read() for _ in ip]
+            for one in ip:
+                one.ttl = 63
+            assert came == [bytes(one / part) for one, part in zip(ip, tcp, strict=True)]
+
         with_ends(hosts, UserspaceBackend, scenario)
 
 
@@ -280,3 +321,9 @@ def test_the_device_has_one_owner(host: Namespace) -> None:
             UserspaceBackend()
         backend.start(StandingLoop(), ignore)
         backend.close()
+
+
+def test_one_that_was_never_started_can_be_closed(host: Namespace) -> None:
+    with host.entered():
+        UserspaceBackend().close()
+        UserspaceBackend().close()

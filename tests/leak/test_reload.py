@@ -30,7 +30,7 @@ NAIVE = """
 import oe.trap.guard
 from oe.daemon.keeper import Keeper
 
-def reload(self, spec):
+async def reload(self, spec):
     self._table.remove()
     self._table.install(spec)
 

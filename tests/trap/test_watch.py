@@ -48,6 +48,14 @@ def test_what_others_do_to_it_is_seen_once(network: Network, watch: TableWatch, 
     assert not watch.changed()
 
 
+def test_what_we_did_ourselves_can_be_forgotten_unread(network: Network, watch: TableWatch) -> None:
+    network.nft(GATEWAY, "flush chain inet oe output")
+    watch.forget()
+    assert not watch.changed()
+    network.nft(GATEWAY, "add counter inet oe own")
+    assert watch.changed()
+
+
 def test_other_tables_are_their_owners_business(network: Network, watch: TableWatch) -> None:
     network.nft(GATEWAY, "table ip oe { chain own { accept; }; }; table inet oe-else { }")
     network.nft(GATEWAY, "delete table ip oe; delete table inet oe-else")
