@@ -107,7 +107,7 @@ class Gateway(_Table):
     """Packets of all pairs held at a time."""
     max_pairs: Annotated[int, whole(1, 10_000_000)] = 100_000
     """Pairs known at a time."""
-    liveness: Annotated[Seconds, duration("1s", "1h")] = 5.0
+    liveness: Annotated[Seconds, duration("1s", "1h")] = 3.0
     """Traffic one way only for so long: ask the peer whether it lives."""
     idle: Annotated[Seconds, duration("2s", "24h")] = 1200.0
     """A tunnel that carried nothing for so long is taken down."""

@@ -134,6 +134,19 @@ class ChildClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildRedundant:
+    """IKE → coordinator: of Child SAs that crossed this one is one too many (RFC 7296 2.8.1).
+
+    It goes on receiving: the peer may go by another rule, and send in this very one. Of ours it carries nothing where
+    there is another. The coordinator closes it once the peer has shown that it sends in the other.
+    """
+
+    child: int
+    is_ours: bool
+    """We began it, and so are the first to close it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChildMoved:
     """IKE → coordinator: a fresh, authenticated message of the peer came from another address or port (RFC 7296 2.23).
 
@@ -216,6 +229,7 @@ IkeOutput = (
     | PeerExpected
     | JudgePeer
     | ChildReady
+    | ChildRedundant
     | ChildMoved
     | NegotiationEnded
     | ChildClosed

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     INVALID_CRASH_TOKEN = "invalid-crash-token"  # noqa: S105 - the name of a reason
     SUPERSEDED = "superseded"
     REKEYED = "rekeyed"
+    REKEY_ABANDONED = "rekey-abandoned"
     REDUNDANT = "redundant"
     IDLE = "idle"
     DELEGATION_WITHDRAWN = "delegation-withdrawn"

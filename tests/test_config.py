@@ -78,7 +78,7 @@ def test_the_contract_s_defaults() -> None:
     assert found.gateway.setup_budget == 3.0
     assert found.gateway.queues == (50, 51)
     assert (found.gateway.hold_per_pair, found.gateway.hold_in_all) == (64, 16384)
-    assert (found.gateway.max_pairs, found.gateway.liveness, found.gateway.child_lifetime) == (100_000, 5.0, 3600.0)
+    assert (found.gateway.max_pairs, found.gateway.liveness, found.gateway.child_lifetime) == (100_000, 3.0, 3600.0)
     assert found.gateway.idle == 1200.0
     assert found.gateway.child_octets == 64 << 30
     assert (found.ike.port, found.ike.nat_port) == (500, 4500)

@@ -1,7 +1,8 @@
 """Child SAs between the IKE engine and the kernel, and the pairs they protect.
 
 A pair may have several at a time: both sides began at once, or one succeeds the other. All of them receive; the one
-whose outbound half was installed last sends. The engine says which of them are too many, and closes those.
+whose outbound half was installed last sends. The engine says which of them are too many; `oe.gateway.spares` when those
+may go.
 """
 
 from collections.abc import Callable
@@ -16,9 +17,10 @@ from oe.gateway.idle import Idle
 from oe.gateway.installs import Installs
 from oe.gateway.outbound import Outbound
 from oe.gateway.pairs import Pair
+from oe.gateway.spares import Spares
 from oe.messages import ChildExpired, ChildInstalled, CountersRead, MoveChild, RemoveChild
 from oe.model import Anonymity, Directions, HostPair, PairState
-from oe.negotiation import CheckLiveness, ChildMoved, ChildReady, CloseChild, IkeInput, RekeyChild
+from oe.negotiation import CheckLiveness, ChildMoved, ChildReady, ChildRedundant, CloseChild, IkeInput, RekeyChild
 from oe.policy.flow import FlowEvent
 from oe.reasons import Reason
 
@@ -52,6 +54,7 @@ class Children:
         self._pairs: dict[int, HostPair] = {}
         self._installs = Installs(context)
         self._counting = Counting(context, self._pair_of, self._doubt)
+        self._spares = Spares(context, self._counting, self._pair_of, self._close_redundant, self._make_younger)
         self._idle = Idle(context, self._put_to_rest)
         self._evidence = Evidence(context, decisions.find, self._withdraw, self._improve)
         self._stopping = False
@@ -59,8 +62,9 @@ class Children:
     def ready(self, event: ChildReady, now: float) -> None:
         """The engine has keys; ask for the SAs.
 
-        As responder, where another SA carries the pair's packets already, our outbound half waits: the peer cannot read
-        it before it has our answer, while it reads the older one all the time (so too in a rekey, RFC 7296 2.8).
+        Where another SA carries the pair's packets already, or is about to, an outbound half that comes alone waits.
+        As responder, because the peer cannot read it before it has our answer, while it reads the older one all the
+        time (so too in a rekey, RFC 7296 2.8); of a redundant one, until the other is over.
         A policy that changed while the peers negotiated is heard here, the last place before the kernel.
         """
         pair = self._decisions.find(event.child.pair)
@@ -68,12 +72,23 @@ class Children:
         if refused is not None:
             self._context.reasons[refused] += 1
             self._feed_ike(ChildInstalled(event.ticket, event.child.id, event.directions, refused), now)
-        elif event.directions is Directions.OUTBOUND and pair is not None and pair.outbounds:
+        elif event.directions is Directions.OUTBOUND and pair is not None and self._is_carried(pair):
             pair.successors[event.child.id] = event
-            crossed = event.replaces is None and now - pair.decided < CROSSED_SUCCESSION
-            self._context.timers.set(("succession", pair.pair), now + (CROSSED_SUCCESSION if crossed else SUCCESSION))
+            is_young = pair.state is not PairState.PROTECTED or now - pair.decided < CROSSED_SUCCESSION
+            crossed = event.replaces is None and is_young
+            if event.child.id not in self._spares:
+                wait = CROSSED_SUCCESSION if crossed else SUCCESSION
+                self._context.timers.set(("succession", pair.pair), now + wait)
         else:
             self._installs.ask(event)
+
+    def redundant(self, event: ChildRedundant, now: float) -> None:
+        """The engine has one too many, of two that crossed; perhaps it is about to hand it out."""
+        self._spares.enter(event, now)
+        pair = self._pair_of(event.child)
+        if pair is not None and event.child in pair.outbounds and set(pair.successors) - {event.child}:
+            # It is the other one then that waits for its peer to have our answer, and need not wait for anything else.
+            self._context.timers.set(("succession", pair.pair), now + SUCCESSION)
 
     def _refusal(self, pair: Pair | None, event: ChildReady) -> Reason | None:
         may_have = self._context.may_have_tunnel(event.child.pair, event.anonymity)
@@ -81,11 +96,17 @@ class Children:
             return Reason.POLICY_CHANGED
         return Reason.ANONYMOUS_REFUSED if pair is not None and _is_outranked(pair, event) else None
 
-    def succeed(self, pair: Pair) -> None:
-        """Now the outbound halves that wait; the last to come will send."""
+    def _is_carried(self, pair: Pair, *, without: int | None = None) -> bool:
+        """An SA of the pair sends, or will as soon as it is in the kernel."""
+        return bool(set(pair.outbounds) - {without}) or self._installs.bring(pair.pair)
+
+    def succeed(self, pair: Pair, *, is_last: bool = False) -> None:
+        """Now the outbound halves that wait; the last to come will send. Those of redundant ones are for the case that
+        there are no others: `is_last`."""
         self._context.timers.cancel(("succession", pair.pair))
-        waiting, pair.successors = pair.successors, {}
-        for ready in waiting.values():
+        waiting = [ready for ready in pair.successors.values() if ready.child.id not in self._spares]
+        for ready in waiting or (tuple(pair.successors.values()) if is_last else ()):
+            del pair.successors[ready.child.id]
             self._installs.ask(ready)
 
     def installed(self, event: ChildInstalled, now: float) -> None:
@@ -115,17 +136,18 @@ class Children:
     def closed(self, child: int, reason: Reason, now: float) -> None:
         """A Child SA is over. Its predecessor of the same pair takes over; without one the trap shows through."""
         self._installs.end(child)
+        self._spares.forget(child)
         pair = self._pair_of(child)
         if pair is None:
             return
         pair.successors.pop(child, None)
         # Of a rekey or a crossed set-up people need not hear: the pair goes on.
-        goes_on = bool(pair.successors or set(pair.outbounds) - {child}) or self._installs.bring(pair.pair)
+        goes_on = bool(pair.successors) or self._is_carried(pair, without=child)
         level = "debug" if goes_on else "info"
         self._context.note(level, "child-closed", pair=pair.pair, reason=reason, child=child)
         self._context.reasons[reason] += 1
         if not set(pair.outbounds) - {child}:
-            self.succeed(pair)
+            self.succeed(pair, is_last=not self._installs.bring(pair.pair))
         is_carrier = pair.protecting is not None and pair.protecting.id == child
         if is_carrier:
             # The back end sends with the newest that is left: that must not be one of those that linger.
@@ -187,11 +209,12 @@ class Children:
 
     def counted(self, event: CountersRead, now: float) -> None:
         self._counting.read(event, now)
+        self._spares.look(now)
         if self._pairs:
             self._counting.begin(now)
 
-    def count(self) -> None:
-        self._counting.ask()
+    def count(self, now: float) -> None:
+        self._counting.ask(now)
 
     def due(self, kind: str, pair: Pair, now: float) -> None:
         """A timer of a pair rings; perhaps one that is no concern of ours."""
@@ -215,10 +238,18 @@ class Children:
         sa = pair.children[child]
         heard = [other for other in pair.outbounds.values() if other.child.remote != sa.remote]
         if any(self._counting.hears(other.child.id, now) for other in heard):
-            self._feed_ike(CloseChild(child, Reason.REDUNDANT), now)
-            self.closed(child, Reason.REDUNDANT, now)
+            self._close_redundant(child, now)
         else:
             self._feed_ike(CheckLiveness(child), now)
+
+    def _make_younger(self, child: int, now: float) -> None:
+        """Its successor is to have what another one carries. The peer is silent in it: does it have it at all?"""
+        self._feed_ike(CheckLiveness(child), now)
+        self._feed_ike(RekeyChild(child), now)
+
+    def _close_redundant(self, child: int, now: float) -> None:
+        self._feed_ike(CloseChild(child, Reason.REDUNDANT), now)
+        self.closed(child, Reason.REDUNDANT, now)
 
     def _pair_of(self, child: int) -> Pair | None:
         key = self._pairs.get(child)
@@ -343,6 +374,7 @@ class Children:
         pair.traffic.end(child)
         self._pairs.pop(child, None)
         self._counting.forget(child)
+        self._spares.forget(child)
         pair.leaving[child] = at
         if not self._pairs:
             self._counting.end()

@@ -10,7 +10,7 @@ from itertools import islice
 from oe.gateway import retries
 from oe.gateway.children import Children
 from oe.gateway.context import Context, GatewaySettings, IkeEngine, OwnSide, Rules
-from oe.gateway.decisions import VERDICTS, Decisions
+from oe.gateway.decisions import POLICY_ALONE, VERDICTS, Decisions
 from oe.gateway.inbound import Inbound
 from oe.gateway.outbound import Outbound, Ports
 from oe.gateway.pairs import Failure, Pair
@@ -47,6 +47,7 @@ from oe.negotiation import (
     ChildClosed,
     ChildMoved,
     ChildReady,
+    ChildRedundant,
     CloseEverything,
     IkeInput,
     IkeOutput,
@@ -64,13 +65,6 @@ from oe.reasons import Reason
 from oe.trap.holds import HoldTable
 
 Admits = Callable[[Address], bool]
-
-POLICY_ALONE = {
-    Group.CLEAR: Verdict.CLEAR,
-    Group.CLEAR_OR_PRIVATE: Verdict.CLEAR,
-    Group.BLOCK: Verdict.BLOCKED,
-}
-"""Groups whose packets are never trapped. One may still arrive from before a policy change."""
 
 CROSSING = 0.3
 """Seconds for which a failure of ours waits when the peer's own negotiation may be about to succeed."""
@@ -171,7 +165,7 @@ class Gateway:
             return
         for kind, subject in islice(self._context.timers.due(now), DUE_AT_ONCE):
             if kind == "counters":
-                self._children.count()
+                self._children.count(now)
             elif isinstance(subject, int):
                 self._children.lingered(subject)
             elif isinstance(subject, HostPair):
@@ -341,6 +335,8 @@ class Gateway:
                 self._inbound.judge(output, now)
             case ChildReady():
                 self._children.ready(output, now)
+            case ChildRedundant():
+                self._children.redundant(output, now)
             case ChildMoved():
                 self._children.moved(output)
             case NegotiationEnded():

@@ -7,6 +7,13 @@ from oe.gateway.liveness import Liveness
 from oe.gateway.pairs import Pair
 from oe.messages import CountersRead, ReadCounters
 
+LEAST_PAUSE = 10
+"""How many times as long as a reading takes the pause before the next one is at least: where there are so many SAs that
+it takes a second, packets in the trap should seldom have to wait for it."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds up to which that counts: a machine that stood still for a minute is not slow."""
+
 
 class Counting:
     """`pair_of(child)` finds the pair of a Child SA; `doubt(pair, child, now)` hears of one that is used one way."""
@@ -23,24 +30,33 @@ class Counting:
         self._liveness = Liveness(context.settings.liveness)
         self._is_due = False
         """A reading is asked for, or will be."""
+        self._asked_at = 0.0
+        self._took = 0.0
+        """Seconds from the last question to its answer."""
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two readings: half a liveness time, if that is enough."""
+        return max(self._context.settings.liveness / 2, min(LEAST_PAUSE * self._took, LONGEST_PAUSE))
 
     def begin(self, now: float) -> None:
-        """There is something to count. Counters are read twice in a liveness time, however many pairs come."""
+        """There is something to count. However many pairs come, all are read at once."""
         if not self._is_due:
             self._is_due = True
-            self._context.timers.set(("counters", None), now + self._context.settings.liveness / 2)
+            self._context.timers.set(("counters", None), now + self.pause)
 
     def end(self) -> None:
         """There is nothing left to count."""
         self._is_due = False
         self._context.timers.cancel(("counters", None))
 
-    def ask(self) -> None:
+    def ask(self, now: float) -> None:
+        self._asked_at = now
         self._context.emit(ReadCounters())
 
     def read(self, event: CountersRead, now: float) -> None:
         """The counters came. The caller begins again if there is still something to count."""
-        self._is_due = False
+        self._is_due, self._took = False, now - self._asked_at
         for counters in event.counters:
             pair = self._pair_of(counters.child)
             if pair is None:
@@ -52,6 +68,10 @@ class Counting:
     def hears(self, child: int, now: float) -> bool:
         """Something came in this Child SA lately."""
         return self._liveness.hears(child, now)
+
+    def heard_at(self, child: int) -> float | None:
+        """When counters were read that showed something new in this Child SA, the last time."""
+        return self._liveness.heard_at(child)
 
     def forget(self, child: int) -> None:
         self._liveness.forget(child)

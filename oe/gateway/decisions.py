@@ -24,6 +24,13 @@ VERDICTS = {
 }
 """What the kernel does with the packets of a pair; states that are not here keep their packets trapped."""
 
+POLICY_ALONE = {
+    Group.CLEAR: Verdict.CLEAR,
+    Group.CLEAR_OR_PRIVATE: Verdict.CLEAR,
+    Group.BLOCK: Verdict.BLOCKED,
+}
+"""Groups whose packets are never trapped. One may still arrive from before a policy change."""
+
 _OWN_FAULTS = frozenset(reason for reason, failure in FAILURES.items() if failure is Class.OWN_CREDENTIALS)
 
 _FALLBACKS = {

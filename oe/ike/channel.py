@@ -136,6 +136,7 @@ def end_child(ctx: Context, sa: IkeSa, child_id: int, reason: Reason | None) -> 
         return
     ctx.forget_child(sa, child)
     keep_predecessor(ctx, sa, child)
+    _keep_spare(ctx, sa, child)
     if reason is not None and not child.is_told:
         is_deleted = reason in (Reason.DELETED_BY_PEER, Reason.SUPERSEDED)
         ctx.emit(ChildClosed(child_id, child.fate or reason if is_deleted else reason))
@@ -149,6 +150,18 @@ def keep_predecessor(ctx: Context, sa: IkeSa, child: Child) -> None:
         old.successor, old.fate = None, None
         old.timers.pop(ChildTimer.DELETE, None)
         old.timers[ChildTimer.REKEY] = (child.made or 0.0) + ctx.settings.rekey_pause
+
+
+def _keep_spare(ctx: Context, sa: IkeSa, gone: Child) -> None:
+    """Where `gone` was the last one in use of its pair, one that was redundant beside it is not any more."""
+    others = ctx.same_pair(sa, gone)
+    spare = next((other for other in reversed(others) if other.is_spare), None)
+    if spare is None or any(other.is_in_use for other in others):
+        return
+    spare.fate = None
+    if ctx.settings.rekey_margin:
+        spare.timers.setdefault(ChildTimer.REKEY, 0.0)  # Its time came meanwhile, and was let pass.
+    ctx.touched.append(ctx.children[spare.sa.id][0])
 
 
 def _end_everything(ctx: Context, sa: IkeSa, reason: Reason, detail: str) -> None:

@@ -62,8 +62,6 @@ class Child:
     """The one that succeeds it."""
     fate: Reason | None = None
     """Why it will be deleted, by us or by the peer; None: nothing is decided."""
-    only_receives: bool = False
-    """Its outbound half was not asked for."""
     is_told: bool = False
     """The coordinator knows that it is over."""
     refusals: int = 0
@@ -85,21 +83,31 @@ class Child:
         """It may carry packets of ours now and later."""
         return self.state in (ChildState.UP, ChildState.REKEYING) and self.fate is None
 
+    @property
+    def is_spare(self) -> bool:
+        """One too many, and kept for as long as the peer may send in it."""
+        is_up = self.state in (ChildState.UP, ChildState.REKEYING)
+        return is_up and self.fate is Reason.REDUNDANT and ChildTimer.DELETE not in self.timers
+
     def is_due(self, timer: ChildTimer, now: float) -> bool:
         """The time that `timer` waits for has come."""
         at = self.timers.get(timer)
         return at is not None and at <= now
 
+    def crosses(self, other: "Child") -> bool:
+        """The second of these two, made for one pair between the same two ends, was begun without the first."""
+        first, second = sorted((self, other), key=lambda child: child.origin.begun)
+        return first.made is None or second.origin.begun < first.made + CROSSED
+
     def yields_to(self, other: "Child") -> bool:
-        """Whether of these two, made for one pair between the same two ends, this one goes: both ends say the same.
+        """Whether of these two this one goes: both ends say the same.
 
         Where they crossed it is the one with the lowest of the four nonces, octet by octet (RFC 7296 2.8.1).
         Otherwise it is the older one.
         """
-        first, second = sorted((self, other), key=lambda child: child.origin.begun)
-        is_crossed = first.made is None or second.origin.begun < first.made + CROSSED
-        loser = min(self, other, key=lambda child: min(child.origin.nonces)) if is_crossed else first
-        return loser is self
+        if self.crosses(other):
+            return min(self.origin.nonces) < min(other.origin.nonces)
+        return self.origin.begun < other.origin.begun
 
 
 def exact_host(payload: TsPayload) -> Address | None:

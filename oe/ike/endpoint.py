@@ -23,11 +23,11 @@ from oe.ike.channel import drop, end_child, enqueue, forget_fragments, repeat_if
 from oe.ike.child import Child, ChildTimer
 from oe.ike.context import Context
 from oe.ike.crypto import Entropy
-from oe.ike.exchanges.child_sa import end_retired
+from oe.ike.exchanges.child_sa import end_retired, tries_to_confirm
 from oe.ike.exchanges.ike_sa_init import begin, send_request
 from oe.ike.exchanges.informational import Liveness, close_child, delete_ike, delete_unheard
 from oe.ike.exchanges.new_child import hurry, rekey_child, want_child
-from oe.ike.exchanges.rekey_ike import RekeyIke
+from oe.ike.exchanges.rekey_ike import RekeyIke, abandon_rekey
 from oe.ike.inbound import Inbound
 from oe.ike.message import Header, decode_header
 from oe.ike.reach import follow_esp, keep_mapping
@@ -198,6 +198,8 @@ class Endpoint:
             self._setup_ended(sa)
         elif sa.is_due(Timer.LINGER, now):
             drop(ctx, sa, Reason.SUPERSEDED)
+        elif sa.is_due(Timer.FOLLOWUP, now):
+            abandon_rekey(ctx, sa)
         elif sa.is_due(Timer.REASSEMBLY, now):
             forget_fragments(sa)
         elif sa.is_due(Timer.KEEPALIVE, now):
@@ -212,7 +214,7 @@ class Endpoint:
         elif sa.is_due(Timer.CONFIRM, now):
             del sa.timers[Timer.CONFIRM]
             sa.is_unconfirmed = False
-            self._ask(sa, ctx.settings.confirm_tries, now)
+            self._ask(sa, tries_to_confirm(ctx, sa), now)
         elif sa.is_due(Timer.HURRY, now):
             hurry(ctx, sa, now)
         else:

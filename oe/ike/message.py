@@ -200,18 +200,6 @@ def seal_chain(header: Header, first: int, chain: bytes, cipher: SkCipher, place
     return start + cipher.seal(chain + b"\0", start)
 
 
-def open_sealed(message: Message, cipher: SkCipher) -> tuple[Payload, ...] | None:
-    """The payloads inside the Encrypted payload; None: the integrity check failed (`Reason.INTEGRITY_CHECK_FAILED`).
-
-    Raises `ParseError` when the message has no Encrypted payload, or when what was inside is not a chain of payloads;
-    in the latter case the peer itself wrote it so.
-    """
-    if message.sealed is None or message.sealed.place is not None:
-        raise ParseError("IKE message", "no Encrypted payload")
-    plain = open_octets(message, cipher)
-    return None if plain is None else decode_plain(message.sealed.first, plain)
-
-
 def open_octets(message: Message, cipher: SkCipher) -> bytes | None:
     """The chain's octets inside an SK or SKF payload, padding removed; None: the integrity check failed."""
     if message.sealed is None:

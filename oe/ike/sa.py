@@ -65,6 +65,8 @@ class Timer(StrEnum):
     """We ask for its successor."""
     LIFETIME = "lifetime"
     """The end of its life, whatever became of its rekey."""
+    FOLLOWUP = "followup"
+    """By now the peer has gone on with the rekey that it began, or it never will (RFC 9370 2.2.4)."""
     LINGER = "linger"
     """A lingering one is forgotten."""
     REASSEMBLY = "reassembly"

@@ -10,9 +10,10 @@ class IkeSettings:
     additional_key_exchange: bool = True
     """Offer and prefer ML-KEM beside the classical key exchange (RFC 9370); it costs a round trip."""
     retransmit_interval: float = 0.5
-    """Pause before a request is sent again; it doubles each time (RFC 7296 2.4)."""
+    """Pause before a request is sent again; it doubles each time, up to 4 s (RFC 7296 2.4)."""
     request_patience: float = 15.0
-    """How long a request on an established IKE SA waits for its response: then the peer is taken for dead."""
+    """How long a request on an established IKE SA waits for its response: then the peer is taken for dead. A rekey that
+    wants an additional key exchange waits as long for the request of that."""
     liveness_tries: int = 4
     """How often a liveness check is sent, pauses doubling, before its silence ends the IKE SA."""
 
@@ -68,6 +69,8 @@ class IkeSettings:
     confirm_tries: int = 3
     """How often that is asked, pauses doubling, before silence ends the IKE SA; and of a peer that was silent in
     another one."""
+    confirm_tries_beside: int = 2
+    """The same where it takes the place of one that crossed it and that the peer has for sure: asked sooner, too."""
     childless_lifetime: float = 5.0
     """How long an IKE SA without a Child SA is kept."""
     reassembly_patience: float = 10.0

@@ -8,7 +8,7 @@ from oe.ike.reach import keep_mapping
 from oe.ike.sa import IkeSa, Role, Timer
 from oe.ike.states import ChildState, ChildStep, State, Step
 
-_OF_THE_LIVING = (Timer.CONFIRM, Timer.HURRY, Timer.REKEY, Timer.LIFETIME, Timer.KEEPALIVE)
+_OF_THE_LIVING = (Timer.CONFIRM, Timer.HURRY, Timer.REKEY, Timer.FOLLOWUP, Timer.LIFETIME, Timer.KEEPALIVE)
 
 
 def make_heir(ctx: Context, old: IkeSa, role: Role, spis: tuple[int, int], keys: IkeKeys, now: float) -> IkeSa:

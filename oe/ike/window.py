@@ -12,6 +12,10 @@ once, and a repeated request gets the same octets again.
 from dataclasses import dataclass
 from enum import StrEnum
 
+LONGEST_PAUSE = 4.0
+"""Seconds up to which pauses between repetitions grow: a way that is back is found soon, whatever is left of the
+deadline. Further they need not grow, since there is never more than one request of an IKE SA under way."""
+
 
 class Due(StrEnum):
     """What a request's timer asks for."""
@@ -53,7 +57,8 @@ class Requests:
         return self._next
 
     def start(self, datagrams: tuple[bytes, ...], now: float, interval: float, deadline: float) -> None:
-        """A request with `next_id` was sent. It is repeated after `interval`, 2 x `interval`, ... until `deadline`."""
+        """A request with `next_id` was sent. It is repeated after `interval`, 2 x `interval` ... up to `LONGEST_PAUSE`,
+        until `deadline`."""
         if self.pending is not None:
             raise RuntimeError("a request is under way; RFC 7296 2.3 window is one")
         self.pending = Pending(self._next, datagrams, deadline, None, interval)
@@ -115,7 +120,7 @@ class Requests:
             return Due.GIVE_UP
         if pending.again_at is None or now < pending.again_at:
             return Due.NOTHING
-        pending.interval *= 2
+        pending.interval = max(pending.interval, min(2 * pending.interval, LONGEST_PAUSE))
         pending.repetitions += 1
         self._schedule(now)
         return Due.AGAIN

@@ -1,5 +1,8 @@
 """Counters: shown, read at a steady pace, and a reason to doubt."""
 
+import pytest
+
+from oe.gateway.counting import LONGEST_PAUSE
 from oe.messages import CountersRead, ReadCounters, Undecide
 from oe.model import ChildCounters, Directions
 from oe.negotiation import CheckLiveness, ChildClosed, ChildReady, CloseChild
@@ -42,6 +45,31 @@ def test_counters_are_read_however_often_tunnels_come() -> None:
         script.protect(id=at, initiated=False)
         script.run_until(float(at))
     assert script.all(ReadCounters) == [ReadCounters()]
+
+
+def test_readings_that_take_long_are_made_seldom() -> None:
+    script = Script(liveness=5.0)
+    script.trap()
+    script.protect()
+    asked = []
+    for _ in range(4):
+        script.run_until(script.gateway.deadline() or 0.0)
+        assert script.commands[-1] == ReadCounters()
+        asked.append(script.now)
+        script.now += 0.9 if len(asked) < 3 else 0.1
+        script.feed(CountersRead(()))
+    assert asked == [pytest.approx(at) for at in (2.5, 12.4, 22.3, 24.9)]
+
+
+def test_a_reading_in_which_the_machine_stood_still_does_not_put_off_the_next_one_for_long() -> None:
+    script = Script(liveness=5.0)
+    script.trap()
+    script.protect()
+    script.run_until(2.5)
+    script.now += 3600.0
+    script.feed(CountersRead(()))
+    assert ReadCounters() not in script.run_until(script.now + LONGEST_PAUSE - 0.1)
+    assert ReadCounters() in script.run_until(script.now + 0.1)
 
 
 def test_of_two_gateways_that_are_used_one_way_each_the_one_that_is_heard_stays() -> None:

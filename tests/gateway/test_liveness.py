@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from oe.gateway.liveness import Liveness
+from oe.gateway.liveness import BACK_OFF, Liveness
 from oe.model import ChildCounters
 
 
@@ -24,10 +24,26 @@ def test_receiving_only_is_proof_enough() -> None:
     assert not any(liveness.doubts(counters(n, 0), float(n)) for n in range(1, 60))
 
 
-def test_sending_only_raises_doubt_after_patience_and_again_after_more() -> None:
+def test_sending_only_raises_doubt_after_patience_and_less_and_less_often_again() -> None:
     liveness = Liveness(5.0)
-    doubted = [n for n in range(1, 20) if liveness.doubts(counters(0, n), float(n))]
-    assert doubted == [6, 11, 16]
+    doubted = [n for n in range(1, 200) if liveness.doubts(counters(0, n), float(n))]
+    assert doubted == [6, 16, 36, 76, 116, 156, 196]
+    assert BACK_OFF == 8
+
+
+def test_whatever_comes_in_makes_patience_short_again() -> None:
+    liveness = Liveness(5.0)
+    read = [(1 if n < 50 else 2, n) for n in range(100)]
+    doubted = [n for inbound, n in read if liveness.doubts(counters(inbound, n), float(n))]
+    assert doubted == [5, 15, 35, 55, 65, 85]
+
+
+def test_one_reading_alone_raises_no_doubt_however_long_ago_the_last_one_was() -> None:
+    """Its packet may have left a moment ago."""
+    liveness = Liveness(5.0)
+    assert not liveness.doubts(counters(1, 1), 20.0)
+    assert not liveness.doubts(counters(1, 2), 40.0)
+    assert liveness.doubts(counters(1, 2), 60.0)
 
 
 def test_the_peer_is_asked_within_patience_of_the_first_unanswered_packet() -> None:

@@ -10,7 +10,7 @@ from oe.ike.crypto import SkCipher
 from oe.ike.intauth import IntAuth
 from oe.ike.kex import KeyExchange
 from oe.ike.keymat import IkeKeys, derive_additional, derive_ike
-from oe.ike.message import Header, Message, decode_message, encode_message, open_sealed, seal
+from oe.ike.message import Header, Message, decode_message, encode_message, seal
 from oe.ike.payloads import IdPayload, KePayload, NoncePayload, NotifyPayload, Payload, SaPayload, find
 from oe.ike.proposals import accept_ike, choose_ike, offer_esp, offer_ike
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType, PayloadType
@@ -19,6 +19,7 @@ from oe.messages import DatagramReceived
 from oe.model import ID_NULL, HostPair, Identity, Secret, SignatureScheme, SocketAddress
 from oe.negotiation import JudgePeer, PeerJudged
 from oe.reasons import Reason
+from tests.ike.opening import open_sealed
 from tests.ike.world import Host, World, private_key, public_key, sign
 
 INIT, AUTH = ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH

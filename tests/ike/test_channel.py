@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from oe.ike.channel import drop, enqueue, finish_request, linger, repeat_if_due, respond, say_goodbye
 from oe.ike.context import Context
-from oe.ike.message import decode_message, open_sealed
+from oe.ike.message import decode_message
 from oe.ike.payloads import NotifyPayload, Payload
 from oe.ike.registry import ExchangeType, NotifyType
 from oe.ike.sa import IkeSa
@@ -12,6 +12,7 @@ from oe.ike.states import State
 from oe.messages import SendDatagram
 from oe.negotiation import ChildClosed, NegotiationEnded
 from oe.reasons import Reason
+from tests.ike.opening import open_sealed
 from tests.ike.puppet import Puppet, played
 
 

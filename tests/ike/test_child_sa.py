@@ -1,15 +1,16 @@
 """What IKE_AUTH and CREATE_CHILD_SA do alike: one of two goes, and who sees to that."""
 
-from oe.ike.channel import finish_request
+from oe.ike.channel import end_child, finish_request
 from oe.ike.child import Child, ChildTimer
 from oe.ike.context import Context
-from oe.ike.exchanges.child_sa import complete, end_retired, refusal
+from oe.ike.exchanges.child_sa import Installation, complete, directions_of, end_retired, refusal
 from oe.ike.payloads import NotifyPayload
 from oe.ike.registry import NotifyType
 from oe.ike.sa import IkeSa, Timer
 from oe.ike.states import ChildState
-from oe.messages import SendDatagram
-from oe.negotiation import ChildClosed
+from oe.messages import ChildInstalled, SendDatagram
+from oe.model import Directions
+from oe.negotiation import ChildClosed, ChildReady, ChildRedundant
 from oe.reasons import Reason
 from tests.ike.children import HIGH, LOW, child
 from tests.ike.puppet import played
@@ -39,24 +40,76 @@ def test_alone_it_stands() -> None:
     assert Timer.CHILDLESS not in sa.timers
 
 
-def test_of_two_that_crossed_ours_is_deleted_by_us_after_the_grace() -> None:
-    loser = child(801, ours=True, nonces=(LOW, HIGH), begun=NOW - 0.1, made=None)
-    winner = child(802, ours=False, begun=NOW - 0.05, made=NOW - 0.01)
-    ctx, sa = standing(loser, winner)
-    loser.timers[ChildTimer.REKEY] = NOW + 9
-    complete(ctx, sa, loser, NOW)
-    assert (loser.fate, winner.fate) == (Reason.REDUNDANT, None)
-    assert loser.timers[ChildTimer.DELETE] == NOW + ctx.settings.succession_grace
-    assert ChildTimer.REKEY not in loser.timers
+def test_of_two_that_crossed_the_coordinator_hears_which_goes_and_says_when() -> None:
+    for is_ours in (True, False):
+        loser = child(801, ours=is_ours, nonces=(LOW, HIGH), begun=NOW - 0.1, made=None)
+        winner = child(802, ours=not is_ours, begun=NOW - 0.05, made=NOW - 0.01)
+        ctx, sa = standing(loser, winner)
+        complete(ctx, sa, loser, NOW)
+        assert (loser.fate, winner.fate) == (Reason.REDUNDANT, None)
+        assert (loser.is_spare, winner.is_spare) == (True, False)
+        assert set(loser.timers) == {ChildTimer.END}
+        assert ctx.output == [ChildRedundant(801, is_ours)]
+        assert directions_of(loser) is Directions.INBOUND
+        assert directions_of(winner) is Directions.BOTH
 
 
-def test_and_the_peers_by_the_peer_unless_it_forgets() -> None:
-    winner = child(801, ours=True, begun=NOW - 0.1, made=None)
-    loser = child(802, ours=False, nonces=(HIGH, LOW), begun=NOW - 0.05, made=NOW - 0.01)
-    ctx, sa = standing(loser, winner)
-    complete(ctx, sa, winner, NOW)
-    assert (winner.fate, loser.fate) == (None, Reason.REDUNDANT)
-    assert loser.timers[ChildTimer.DELETE] - NOW >= 1.5 * ctx.settings.request_patience
+def test_its_outbound_half_is_handed_out_once_the_inbound_one_is_in_place() -> None:
+    loser = child(801)
+    ctx, sa = standing(loser)
+    for directions, follows in ((Directions.INBOUND, [Directions.OUTBOUND]), (Directions.OUTBOUND, [])):
+        ctx.output.clear()
+        Installation(ctx, sa, loser).answer(ChildInstalled(1, 801, directions), NOW)
+        assert [output.directions for output in ctx.output if isinstance(output, ChildReady)] == follows
+
+
+def test_when_the_last_one_in_use_is_over_the_redundant_one_is_not_any_more() -> None:
+    spare, older, winner = child(801), child(803), child(802)
+    for one in (spare, older):
+        one.fate = Reason.REDUNDANT
+    ctx, sa = standing(older, spare, winner)
+    end_child(ctx, sa, 802, Reason.DELETED_BY_PEER)
+    assert (spare.fate, older.fate) == (None, Reason.REDUNDANT)
+    # Its time to be rekeyed came and went.
+    assert spare.timers[ChildTimer.REKEY] == 0.0
+    assert sa in ctx.touched
+    end_child(ctx, sa, 801, Reason.DELETED_BY_PEER)
+    assert older.is_in_use
+
+
+def test_one_that_is_about_to_be_deleted_is_none_to_fall_back_to() -> None:
+    retired, winner = child(801), child(802)
+    retired.fate = Reason.REDUNDANT
+    retired.timers[ChildTimer.DELETE] = NOW
+    ctx, sa = standing(retired, winner)
+    end_child(ctx, sa, 802, Reason.DELETED_BY_PEER)
+    assert retired.fate is Reason.REDUNDANT
+
+
+def test_one_that_is_younger_than_both_of_two_that_crossed_ends_the_redundant_one() -> None:
+    """Whatever the peer's rule is, it does not send in that any more. Whoever began it: a peer with another rule does
+    not delete it."""
+    for is_ours in (True, False):
+        spare, old, new = child(801, ours=is_ours), child(802), child(803, begun=NOW - 0.1, made=None)
+        spare.fate, new.replaces = Reason.REDUNDANT, 802
+        ctx, sa = standing(spare, old, new)
+        complete(ctx, sa, new, NOW)
+        assert spare.timers[ChildTimer.DELETE] == NOW + ctx.settings.succession_grace
+        assert not spare.is_spare
+        assert new.is_in_use
+
+
+def test_of_two_that_did_not_cross_the_older_one_is_deleted_by_who_began_it() -> None:
+    for is_ours in (True, False):
+        old, new = child(801, ours=is_ours), child(802, ours=not is_ours, begun=NOW - 0.1, made=None)
+        ctx, sa = standing(old, new)
+        old.timers[ChildTimer.REKEY] = NOW + 9
+        complete(ctx, sa, new, NOW)
+        assert (old.fate, new.fate) == (Reason.REDUNDANT, None)
+        assert ChildTimer.REKEY not in old.timers
+        wait = old.timers[ChildTimer.DELETE] - NOW
+        assert wait == ctx.settings.succession_grace if is_ours else wait >= 1.5 * ctx.settings.request_patience
+        assert not ctx.output
 
 
 def test_one_that_is_not_made_yet_is_not_counted() -> None:

@@ -12,6 +12,7 @@ from oe.ike.message import decode_header
 from oe.ike.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload, find, find_error, find_notify
 from oe.ike.proposals import IKE_GROUPS, accept_ike, choose_ike, offer_ike
 from oe.ike.registry import ExchangeType, KeyExchangeId, NotifyType
+from oe.ike.sa import Timer
 from oe.ike.states import State
 from oe.messages import SendDatagram
 from oe.reasons import Reason
@@ -285,3 +286,38 @@ def test_a_followup_that_is_answered_gives_a_successor() -> None:
     assert State.ESTABLISHED in host.states
     assert len(host.states) == 2
     assert not host.closed
+
+
+def test_a_rekey_that_its_initiator_leaves_half_done_is_forgotten_in_time() -> None:
+    world, host, puppet, link, _, _ = rekeying()
+    (sa,) = host.endpoint._ctx.sas.values()
+    world.run(host.settings.request_patience - 0.1)
+    before = sa.halfway
+    world.run(0.2)
+    after = sa.halfway
+    assert before is not None
+    assert after is None
+    assert host.rejected[Reason.REKEY_ABANDONED] == 1
+    assert host.states == [State.ESTABLISHED]
+    # Whoever comes so late begins anew (RFC 9370 2.2.4).
+    response = puppet.request(FOLLOWUP, 4, share(own_half()), linked(link))
+    error = find_error(response or ())
+    assert error is not None
+    assert error.notify == NotifyType.STATE_NOT_FOUND
+    assert host.states == [State.ESTABLISHED]
+
+
+def test_its_time_is_over_with_it_and_a_second_rekey_has_its_own() -> None:
+    world, host, puppet, _, _, kex = rekeying()
+    (sa,) = host.endpoint._ctx.sas.values()
+    world.run(10.0)
+    request = (offer_ike((GROUP,), NEW_SPI, KEMS), NONCE, KePayload(GROUP, kex.public))
+    answer = puppet.request(CREATE, 4, *request)
+    again = find_notify(answer or (), NotifyType.ADDITIONAL_KEY_EXCHANGE)
+    assert again is not None
+    world.run(10.0)
+    assert sa.halfway is not None
+    assert puppet.request(FOLLOWUP, 5, share(own_half()), linked(again.data)) is not None
+    assert Timer.FOLLOWUP not in sa.timers
+    world.run(20.0)
+    assert Reason.REKEY_ABANDONED not in host.rejected

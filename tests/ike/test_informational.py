@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from ipaddress import ip_address
+from itertools import pairwise
 
 import pytest
 
@@ -210,9 +211,17 @@ def test_its_delete_may_cross_the_peers() -> None:
 
 
 def test_its_delete_unanswered_means_a_dead_peer() -> None:
-    world, host, _, second = with_a_second()
+    world, host, puppet, second = with_a_second()
     host.close(second.sa.id)
-    world.run(host.settings.request_patience + 0.1)
+    start = world.now
+    heard = [0.0]
+    puppet.heard()
+    for _ in range(151):
+        world.run(0.1)
+        heard += [world.now - start] * len(puppet.heard())
+    # Never less often than every four seconds; at last a word of farewell.
+    pauses = [later - earlier for earlier, later in pairwise(heard)]
+    assert pauses == pytest.approx([0.5, 1.0, 2.0, 4.0, 4.0, 3.5], abs=0.11)
     assert list(host.closed.values()) == [Reason.LIVENESS_FAILED]
     assert not host.states
 

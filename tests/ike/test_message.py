@@ -18,7 +18,6 @@ from oe.ike.message import (
     decode_plain,
     encode_message,
     open_octets,
-    open_sealed,
     seal,
 )
 from oe.ike.payloads import (
@@ -40,6 +39,7 @@ from oe.ike.payloads import (
 from oe.ike.proposals import offer_esp, offer_ike
 from oe.ike.registry import AuthMethod, ExchangeType, KeyExchangeId, NotifyType, PayloadType, ProtocolId, TransformType
 from oe.model import ID_NULL, Identity, Secret
+from tests.ike.opening import open_sealed
 from tests.ike.strategies import chains, headers
 
 KEY = Secret(bytes(range(36)))

@@ -5,6 +5,7 @@ Whatever survives, in the end each end has one Child SA for the pair, and it is 
 
 import pytest
 
+from oe.ike.message import decode_header
 from oe.ike.registry import ExchangeType
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
@@ -267,6 +268,52 @@ def crossed() -> tuple[World, Host, Host]:
     world.run(0.5)
     assert len(one.kernel) == len(other.kernel) == 2
     return world, one, other
+
+
+def test_a_redundant_one_stays_for_as_long_as_the_peer_may_send_in_it() -> None:
+    """The peer may go by another rule. Only the other one gets a successor; that is younger than both, and ends it."""
+    world = World()
+    one, other = world.pair(settings=IkeSettings(child_lifetime=100.0))
+    one.sees_traffic = other.sees_traffic = False
+    one.negotiate(other)
+    other.negotiate(one)
+    for _ in range(8):
+        world.run(10.0)
+        assert len(one.kernel) == len(other.kernel) == 2
+        assert all(held.inbound for host in (one, other) for held in host.kernel.values())
+    world.run(40.0)
+    assert len(one.closed) >= 2
+    one_is_left(one, other)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("delay", [0.0, 0.005, 0.015, 0.02])
+def test_a_peer_that_gave_up_its_own_attempt_when_it_answered_ours_is_found_out_soon(seed: int, delay: float) -> None:
+    """As Libreswan does. Where its attempt would be the one that counts, we send into nothing until we know."""
+    world = World(seed)
+    one, other = world.pair()
+    asked: set[bytes] = set()
+
+    def passes(datagram: SendDatagram) -> bool:
+        """Of its own IKE SA the other one knows nothing any more after its first IKE_AUTH request."""
+        header = decode_header(datagram.data)
+        is_its_own = header.from_initiator is (datagram.local == other.socket)
+        if header.exchange == ExchangeType.IKE_SA_INIT or not is_its_own:
+            return True
+        is_first = datagram.local == other.socket and not asked
+        asked.add(datagram.data)
+        return is_first
+
+    world.link.passes = passes
+    other.negotiate(one)
+    world.run(delay)
+    one.negotiate(other)
+    world.run(1.8)
+    standing = {id: child for id, (_, child) in one.endpoint._ctx.children.items() if child.is_in_use}
+    assert [child.origin.we_initiated for child in standing.values()] == [True]
+    assert one.kernel[next(iter(standing))].outbound
+    world.run(5.0)
+    assert set(one.kernel) == set(standing)
 
 
 def test_who_has_to_delete_the_redundant_child_sa_never_sends_in_it() -> None:

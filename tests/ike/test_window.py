@@ -126,3 +126,14 @@ def test_work_on_a_request_of_the_peer_is_known() -> None:
     seen.append(responses.is_under_way)
     responses.finish((b"answer",))
     assert [*seen, responses.is_under_way] == [False, True, False]
+
+
+def test_pauses_grow_no_further_than_the_longest() -> None:
+    """So there is no long time in which nothing is asked and all hangs on the answer to what was asked before."""
+    requests = Requests()
+    requests.start((b"one",), 0.0, 0.5, 15.0)
+    sent = []
+    while requests.due(at := requests.deadline() or 0.0) is Due.AGAIN:
+        sent.append(at)
+    assert sent == [0.5, 1.5, 3.5, 7.5, 11.5]
+    assert at == 15.0

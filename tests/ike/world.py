@@ -51,6 +51,7 @@ from oe.negotiation import (
     ChildClosed,
     ChildMoved,
     ChildReady,
+    ChildRedundant,
     CloseChild,
     IkeInput,
     IkeOutput,
@@ -63,6 +64,9 @@ from oe.negotiation import (
     RekeyChild,
 )
 from oe.reasons import Reason
+
+QUIET = 2.0
+"""Seconds after which a Child SA that is redundant has been seen to be quiet."""
 
 KeyKind = Literal["rsa", "ecdsa", "ecdsa-p384", "ed25519"]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -159,6 +163,12 @@ class Host:
         self.closed: dict[int, Reason] = {}
         self.given_up: set[int] = set()
         """Child SAs that a test closed."""
+        self.redundant: dict[int, bool] = {}
+        """Child SAs that the engine has too many, and whether they are ours to close."""
+        self.spare: dict[int, ChildReady] = {}
+        """Outbound halves of theirs that nobody needs so far."""
+        self.sees_traffic = True
+        """The peer is seen to send in the other one."""
         self.judge: Callable[[JudgePeer], PeerJudged] = world.judge
         self.installs: Callable[[ChildReady], Reason | None] = lambda _: None
         self.answers: Callable[[IkeOutput], float | None] = lambda _: 0.0
@@ -262,7 +272,11 @@ class Host:
                 self.answer(output, self.judge(output))
             case ChildReady():
                 self.ready.append(output)
-                self.answer(output, None)
+                is_spare = output.directions is Directions.OUTBOUND and output.child.id in self.redundant
+                if is_spare and self._carries(output.child.pair):
+                    self.spare[output.child.id] = output
+                else:
+                    self.answer(output, None)
             case _:
                 self.hear(output)
 
@@ -271,6 +285,9 @@ class Host:
         match output:
             case PeerExpected():
                 self.expected.append(output.remote)
+            case ChildRedundant(child, is_ours):
+                self.redundant[child] = is_ours
+                self.world.later(QUIET if is_ours else 5 * QUIET, lambda: self._close_redundant(child))
             case ChildMoved():
                 if (held := self.kernel.get(output.child)) is not None:
                     held.child = replace(held.child, remote=output.remote, encapsulation=output.encapsulation)
@@ -308,8 +325,25 @@ class Host:
         return ChildInstalled(ready.ticket, ready.child.id, ready.directions, reason)
 
     def forget(self, child: int) -> None:
-        if self.kernel.pop(child, None) is not None:
-            self.log_kernel()
+        held = self.kernel.pop(child, None)
+        self.spare.pop(child, None)
+        if held is None:
+            return
+        self.log_kernel()
+        if not self._carries(held.child.pair):
+            for ready in [one for one in self.spare.values() if one.child.pair == held.child.pair]:
+                self.answer(self.spare.pop(ready.child.id), None)
+
+    def _carries(self, pair: HostPair) -> bool:
+        return any(held.outbound for held in self.kernel.values() if held.child.pair == pair)
+
+    def _close_redundant(self, child: int) -> None:
+        held = self.kernel.get(child)
+        others = [] if held is None else [id for id, one in self.kernel.items() if one.child.pair == held.child.pair]
+        if self.sees_traffic and len(others) > 1:
+            self.closed[child] = Reason.REDUNDANT
+            self.forget(child)
+            self.feed(CloseChild(child, Reason.REDUNDANT))
 
     def log_kernel(self) -> None:
         held = frozenset((id, held.inbound, held.outbound) for id, held in self.kernel.items())

@@ -16,16 +16,17 @@ QUIET_STATES = frozenset({State.ESTABLISHED, State.LINGERING})
 
 def disagreements(stations: list[Station], pairs: list[HostPair]) -> Iterator[str]:
     """Why the machines do not agree, one sentence each; nothing if they do. `pairs` are those with traffic."""
+    heeds = not any(station.is_heedless for station in stations)
     everything = {(station.name, id): placed for station in stations for id, placed in station.kernel.placed.items()}
     for (name, id), placed in everything.items():
-        yield from _lonely(f"{name}'s Child SA {id}", placed, list(everything.values()))
+        yield from _lonely(f"{name}'s Child SA {id}", placed, list(everything.values()), heeds=heeds)
     for station in stations:
         for row in station.engine.snapshot() if station.engine is not None else ():
             if row.state not in QUIET_STATES:
                 yield f"{station.name} has an IKE SA that is {row.state}"
         yield from _torn(station)
     for pair in pairs:
-        yield from _unprotected(stations, pair)
+        yield from _unprotected(stations, pair, heeds=heeds)
 
 
 def _torn(station: Station) -> Iterator[str]:
@@ -43,10 +44,10 @@ def _torn(station: Station) -> Iterator[str]:
             yield f"{station.name}: {pair} is {rows.get(pair)} in the books, {decided.get(pair)} in the kernel"
 
 
-def _lonely(name: str, placed: Placed, all: list[Placed]) -> Iterator[str]:
-    """Both halves in place, and the same at the peer."""
+def _lonely(name: str, placed: Placed, all: list[Placed], *, heeds: bool) -> Iterator[str]:
+    """Both halves in place, and the same at the peer. A redundant one that a peer goes on using only receives."""
     child = placed.child
-    if not (placed.inbound and placed.outbound):
+    if not placed.inbound or (heeds and not placed.outbound):
         yield f"{name} is half in place"
     for other in all:
         theirs = other.child
@@ -57,7 +58,7 @@ def _lonely(name: str, placed: Placed, all: list[Placed]) -> Iterator[str]:
     yield f"{name} of {child.pair} has no counterpart"
 
 
-def _unprotected(stations: list[Station], pair: HostPair) -> Iterator[str]:
+def _unprotected(stations: list[Station], pair: HostPair, *, heeds: bool) -> Iterator[str]:
     """Some machine speaks for the source, and each that carries the pair does it through exactly one SA."""
     carriers = 0
     for station in stations:
@@ -65,7 +66,7 @@ def _unprotected(stations: list[Station], pair: HostPair) -> Iterator[str]:
         if outlets:
             carriers += 1
             # A destination with two gateways may be reached through both for a while.
-            if len({placed.child.remote for placed in outlets}) < len(outlets):
+            if heeds and len({placed.child.remote for placed in outlets}) < len(outlets):
                 yield f"{station.name} has {len(outlets)} outbound SAs for {pair}"
             if station.kernel.verdict(pair) is not Verdict.PROTECTED:
                 yield f"{station.name} has an SA for {pair}, decided {station.kernel.verdict(pair)}"

@@ -121,6 +121,8 @@ class Scenario:
     breaks: tuple[tuple[float, float], ...]
     """When nobody talks."""
     troubles: tuple[Trouble, ...]
+    heedless: int | None
+    """The machine that deletes nothing for being redundant and sends in what is youngest, as others' products do."""
 
     @property
     def expects_tunnel(self) -> bool:
@@ -146,11 +148,12 @@ class Scenario:
     def __str__(self) -> str:
         weather = self.weather
         sides = ", ".join(f"{side.group} on {side.backend}" for side in self.sides)
+        rule = "" if self.heedless is None else f"; {self.heedless} goes by another rule"
         troubles = "; ".join(f"{one.at:.1f} s {one.kind} of {one.who} for {one.lasts:.1f} s" for one in self.troubles)
         return (
             f"{self.theme}; {self.shape} ({sides}); loss {weather.loss:.0%}, twice {weather.duplicates:.0%}, "
             f"{weather.delay * 1000:.0f} to {(weather.delay + weather.jitter) * 1000:.0f} ms; TTL {self.ttl:.0f} s, "
-            f"lifetimes {self.child_lifetime:.0f} and {self.ike_lifetime:.0f} s; {troubles or 'no trouble'}"
+            f"lifetimes {self.child_lifetime:.0f} and {self.ike_lifetime:.0f} s; {troubles or 'no trouble'}{rule}"
         )
 
 
@@ -246,7 +249,7 @@ def draw(seed: int) -> Scenario:
         slow_names=choice((0.0, 0.0, 0.3)),
         child_lifetime=uniform(10.0, 40.0) if is_short else 90.0,
         ike_lifetime=uniform(20.0, 60.0) if is_short else 300.0,
-        liveness=choice((2.0, 5.0)),
+        liveness=choice((2.0, 3.0)),
         cookie_threshold=choice((0, 100, 100)),
         storm=storm,
         begins=begins,
@@ -256,6 +259,7 @@ def draw(seed: int) -> Scenario:
         is_spoiled=theme is Theme.ATTACK and random.random() < 0.5,
         breaks=((20.0, uniform(90.0, 170.0)),) if theme is Theme.IDLE else (),
         troubles=_troubles(random, theme, storm, len(sides)),
+        heedless=random.choice((None, None, 0, 1)) if theme is Theme.BOTH_BEGIN else None,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oe.gateway import Gateway, GatewaySettings, OwnSide
-from oe.gateway.context import Rules
+from oe.gateway.context import IkeEngine, Rules
 from oe.ike.endpoint import Endpoint
 from oe.ike.settings import IkeSettings
 from oe.messages import (
@@ -46,6 +46,7 @@ from oe.messages import (
     Undecide,
 )
 from oe.model import Address, HeldPacket, KeyAlgorithm, Network, PublicKey, Secret, SocketAddress, Verdict
+from oe.negotiation import ChildRedundant, IkeOutput
 from oe.policy.groups import PolicySet
 from oe.reasons import Reason
 from oe.trap.holds import HoldTable
@@ -78,6 +79,17 @@ class Outside(Protocol):
     def deliver(self, packet: Packet) -> None: ...
 
 
+class Heedless:
+    """An engine that does not say which of two Child SAs is redundant: none is deleted, and the youngest sends."""
+
+    def __init__(self, engine: Endpoint) -> None:
+        self.handle, self.expire, self.deadline = engine.handle, engine.expire, engine.deadline
+        self._engine = engine
+
+    def take(self) -> list[IkeOutput]:
+        return [output for output in self._engine.take() if not isinstance(output, ChildRedundant)]
+
+
 class Station:
     """`address` is the gateway's own, `served` the nets of its clients. It begins down; `start` starts the daemon."""
 
@@ -102,6 +114,7 @@ class Station:
         self.engine: Endpoint | None = None
         self.incarnation = 0
         self.is_stopping = False
+        self.is_heedless = False
         self.crash_secret: Secret | None = None
         self.failing_installs = 0
         """So many of the next installations fail."""
@@ -152,9 +165,9 @@ class Station:
         own = OwnSide((self.address,), self.served, self.keys)
         entropy = self._random.randbytes
 
-        def make_ike(admits: Callable[[Address], bool]) -> Endpoint:
+        def make_ike(admits: Callable[[Address], bool]) -> IkeEngine:
             self.engine = Endpoint(self.ike_settings, own.keys, entropy, admits, tickets, count(1), self.crash_secret)
-            return self.engine
+            return Heedless(self.engine) if self.is_heedless else self.engine
 
         holds = HoldTable(per_pair=32, total=1000, patience=self.settings.setup_budget + 0.5)
         self.gateway = Gateway(self.settings, self.policies, own, make_ike, holds, tickets, entropy)

@@ -64,6 +64,8 @@ class World:
             self._station("ABC"[number], addresses[number], side, self._chance(random))
             for number, side in enumerate(scenario.sides)
         ]
+        if scenario.heedless is not None:
+            self.stations[scenario.heedless].is_heedless = True
         self._by_address: dict[Address, Station] = {station.address: station for station in self.stations}
         self._pairs = self._publish()
         if tell:
@@ -85,7 +87,7 @@ class World:
         return BLACK_HOLES - {Fell.DOOR} if may_decide else BLACK_HOLES
 
     def _black_hole_limit(self) -> float:
-        """Seconds. One-way traffic is noticed within 7.5; where a peer says that it forgot, 3.5 more tell, else 7.5."""
+        """Seconds. One-way traffic is noticed within 4.5; where a peer says that it forgot, 3.5 more tell, else 7.5."""
         if self.scenario.weather.loss > MODERATE_LOSS:
             return 30.0
         return 16.0 if self.scenario.theme is Theme.DARKNESS else 12.0

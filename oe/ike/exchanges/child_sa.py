@@ -1,7 +1,8 @@
 """What IKE_AUTH and CREATE_CHILD_SA do alike with a Child SA: make it, have it put in place, see that one is enough.
 
-Which of two is one too many, both ends find out alone and alike (`Child.yields_to`); who began the one that goes
-deletes it, a moment later: until then both ends receive through both.
+Which of two is one too many, both ends find out alone and alike (`Child.yields_to`), if the peer goes by our rule. It
+may go by another one. Of two that crossed both are kept, therefore, until the coordinator sees in which the peer sends;
+of two that did not, who began the older one deletes it a moment later: no peer sends in that.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from oe.ike.sa import Answer, Asker, IkeSa, Timer
 from oe.ike.states import ChildState, ChildStep
 from oe.messages import ChildInstalled
 from oe.model import ChildSa, Directions, HostPair, Mode, Secret
-from oe.negotiation import ChildReady
+from oe.negotiation import ChildReady, ChildRedundant
 from oe.reasons import Reason
 
 
@@ -85,9 +86,13 @@ class Installation:
     def answer(self, answer: Answer, now: float) -> None:
         # By now the Child SA may be gone, or belong to the successor of its IKE SA.
         found = self.ctx.children.get(self.child.sa.id)
-        if isinstance(answer, ChildInstalled) and answer.reason is not None and found is not None:
+        if not isinstance(answer, ChildInstalled) or found is None:
+            return
+        if answer.reason is not None:
             keep_predecessor(self.ctx, *found)
             close_child(self.ctx, *found, Reason.INSTALL_FAILED, now)
+        elif answer.directions is Directions.INBOUND:
+            self.ask(Directions.OUTBOUND, None)
 
 
 def ask_install(
@@ -99,10 +104,9 @@ def ask_install(
 
 
 def directions_of(child: Child) -> Directions:
-    """As initiator: what to put in place of a Child SA that is complete. One that is redundant already only receives:
-    it will be deleted, and the peer may have done so before we hear of it."""
-    child.only_receives = child.fate is Reason.REDUNDANT
-    return Directions.INBOUND if child.only_receives else Directions.BOTH
+    """As initiator: what to put in place first of a Child SA that is complete. One that is redundant already receives,
+    and when it will send is for the coordinator to say."""
+    return Directions.INBOUND if child.is_spare else Directions.BOTH
 
 
 # --- one is enough ---------------------------------------------------------------------------------------------
@@ -116,9 +120,19 @@ def complete(ctx: Context, sa: IkeSa, child: Child, now: float) -> None:
     if old is not None:
         _retire(ctx, old, Reason.REKEYED, now, ours=False)
     for other in ctx.same_pair(sa, child):
-        if other.made is not None and other.is_in_use and child.is_in_use:
+        if other.made is None or not child.is_in_use:
+            continue
+        if other.is_spare and child.origin.begun > other.made + ctx.settings.succession_grace:
+            # Younger than both of those that crossed: there is no rule by which a peer would go on to send in that one.
+            _retire(ctx, other, Reason.REDUNDANT, now, ours=True)
+        elif other.is_in_use:
             loser = child if child.yields_to(other) else other
-            _retire(ctx, loser, Reason.REDUNDANT, now, ours=loser.origin.we_initiated)
+            if child.crosses(other):
+                loser.fate = Reason.REDUNDANT
+                ctx.emit(ChildRedundant(loser.sa.id, loser.origin.we_initiated))
+                _confirm_soon(ctx, other if loser is child else child, now)
+            else:
+                _retire(ctx, loser, Reason.REDUNDANT, now, ours=loser.origin.we_initiated)
     if old is None or old.is_closing:
         return
     if child.is_in_use:
@@ -128,6 +142,21 @@ def complete(ctx: Context, sa: IkeSa, child: Child, now: float) -> None:
     # Where we asked too, the answer to that is still to come.
     if old.state is ChildState.UP or (old.state is ChildState.REKEYING and child.origin.we_initiated):
         old.advance(ChildStep.REKEYED)
+
+
+def _confirm_soon(ctx: Context, winner: Child, now: float) -> None:
+    """We are about to send in `winner`. If the peer began it, it may have given that up when it answered us."""
+    owner = ctx.children[winner.sa.id][0]
+    if Timer.CONFIRM in owner.timers and not owner.is_unconfirmed:
+        owner.timers[Timer.CONFIRM] = min(owner.timers[Timer.CONFIRM], now + ctx.settings.confirm_after / 4)
+        ctx.touched.append(owner)
+
+
+def tries_to_confirm(ctx: Context, sa: IkeSa) -> int:
+    """How often the peer is asked whether it has `sa`: seldom where there is another Child SA for the same pair."""
+    others = [other for child in sa.children.values() for other in ctx.same_pair(sa, child)]
+    is_beside = len(sa.children) == 1 and any(other.is_spare for other in others)
+    return ctx.settings.confirm_tries_beside if is_beside else ctx.settings.confirm_tries
 
 
 def _retire(ctx: Context, child: Child, fate: Reason, now: float, *, ours: bool) -> None:
@@ -146,9 +175,6 @@ def end_retired(ctx: Context, sa: IkeSa, child: Child, now: float) -> None:
     if not child.is_closing and not has_heir:
         child.fate = None
         child.timers.pop(ChildTimer.DELETE)
-        if child.only_receives:
-            child.only_receives = False
-            Installation(ctx, sa, child).ask(Directions.OUTBOUND, None)
         child.timers[ChildTimer.REKEY] = now + ctx.settings.rekey_pause
         if child.state is ChildState.REPLACED:
             child.advance(ChildStep.REKEY_FAILED)

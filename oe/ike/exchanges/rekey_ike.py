@@ -243,14 +243,14 @@ def respond_rekey_ike(ctx: Context, sa: IkeSa, payloads: tuple[Payload, ...], no
     if chosen.additional is None:
         _make_heir(ctx, sa, half, None, answer, now)
         return
-    sa.halfway = half
+    sa.halfway, sa.timers[Timer.FOLLOWUP] = half, now + ctx.settings.request_patience
     _answer(ctx, sa, *answer, NotifyPayload(NotifyType.ADDITIONAL_KEY_EXCHANGE, half.link))
 
 
 def finish_rekey_ike(ctx: Context, sa: IkeSa, payloads: tuple[Payload, ...], now: float) -> None:
     """Answer the peer's public value of the additional key exchange that its rekey of `sa` still wants."""
     link, key = find_notify(payloads, NotifyType.ADDITIONAL_KEY_EXCHANGE), find(payloads, KePayload)
-    half, sa.halfway = sa.halfway, None
+    half = _take_halfway(sa)
     if half is None or link is None or link.data != half.link:
         ctx.reject(Reason.UNEXPECTED_MESSAGE, sa.remote.address, "IKE_FOLLOWUP_KE for no rekey that is under way")
         _answer(ctx, sa, NotifyPayload(NotifyType.STATE_NOT_FOUND), exchange=ExchangeType.IKE_FOLLOWUP_KE)
@@ -265,6 +265,18 @@ def finish_rekey_ike(ctx: Context, sa: IkeSa, payloads: tuple[Payload, ...], now
         respond_malformed(ctx, sa, ExchangeType.IKE_FOLLOWUP_KE, now)
         return
     _make_heir(ctx, sa, half, more, (KePayload(method, public),), now)
+
+
+def _take_halfway(sa: IkeSa) -> Halfway | None:
+    sa.timers.pop(Timer.FOLLOWUP, None)
+    half, sa.halfway = sa.halfway, None
+    return half
+
+
+def abandon_rekey(ctx: Context, sa: IkeSa) -> None:
+    """The peer began to rekey `sa` and did not go on: its secrets are not kept for that any longer."""
+    _take_halfway(sa)
+    ctx.reject(Reason.REKEY_ABANDONED, sa.remote.address, "no IKE_FOLLOWUP_KE request came")
 
 
 def _make_heir(
