@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from oe.errors import ConfigError, OeError
+from oe.errors import ConfigError, MachineLacks, OeError
 from oe.model import KeyAlgorithm, PublicKey, SignatureScheme
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -107,17 +107,19 @@ def generate(directory: Path, kind: KeyType, *, beside: bool = False) -> Path:
     """Make a key and write it to a new file (mode 0600 from its first moment) in `directory` (made with 0700).
 
     A directory that holds a key already is refused, unless the new key shall stand `beside` the old ones. No file
-    is ever overwritten. Raises ConfigError.
+    is ever overwritten. Raises ConfigError, or MachineLacks where we may not write.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         present = _key_files(directory)
+    except PermissionError:
+        raise MachineLacks(f"no right to make a key in {directory}", "run as root") from None
     except OSError as error:
         raise ConfigError(f"{directory}: {error.strerror}") from None
     if present and not beside:
         raise ConfigError(
-            f"{directory} already holds {present[0].name}; add a second key with a rollover, "
-            "or move the old one away (peers know you by it until its DNS record is gone)"
+            f"{directory} already holds {present[0].name}; `oe key new --beside` adds one more, "
+            "and the old one may go when its DNS record has left every cache"
         )
     number = _number(present[0]) + 1 if present else 1
     path = directory / f"{number:04}-{kind}.pem"
@@ -129,7 +131,7 @@ def load(directory: Path) -> KeyStore:
     """All keys of `directory`; a missing one holds none.
 
     Raises ConfigError for a directory that others can write to, and for a file that others can read or write, or
-    that holds no key or an unsuitable one.
+    that holds no key or an unsuitable one; MachineLacks where we may not look.
     """
     try:
         if not directory.exists():
@@ -138,6 +140,8 @@ def load(directory: Path) -> KeyStore:
             raise ConfigError(f"{directory}: others may put keys there; chmod 0700 it")
         files = _key_files(directory)
         return KeyStore(tuple(_load_file(path) for path in files))
+    except PermissionError as error:
+        raise MachineLacks(f"no right to read {error.filename or directory}", "run as root") from None
     except OSError as error:
         raise ConfigError(f"{error.filename or directory}: {error.strerror}") from None
 
@@ -195,8 +199,9 @@ def _number(path: Path) -> int:
 
 
 def _key_files(directory: Path) -> list[Path]:
-    """Newest first; a file whose name has no number counts as the oldest."""
-    return sorted(directory.glob("*.pem"), key=lambda path: (_number(path), path.name), reverse=True)
+    """Newest first; a file whose name has no number counts as the oldest. Raises OSError, as `glob` would not."""
+    files = [path for path in directory.iterdir() if path.suffix == ".pem"]
+    return sorted(files, key=lambda path: (_number(path), path.name), reverse=True)
 
 
 def _load_file(path: Path) -> PrivateKey:
@@ -211,10 +216,13 @@ def _load_file(path: Path) -> PrivateKey:
             raise ConfigError(f"{path}: the private key belongs to user {status.st_uid}; chown it to root")
         pem = file.read()
     try:
-        key = load_pem_private_key(pem, password=None)
+        # Whether the primes of an RSA key are prime takes a tenth of a second, in which no packet is looked after.
+        key = load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigError(f"{path}: not a private key in PEM form without passphrase") from None
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
+        if not _agrees(key.private_numbers()):
+            raise ConfigError(f"{path}: the numbers of this RSA key do not belong together; put back a good copy")
         return key
     if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
         return key
@@ -222,4 +230,16 @@ def _load_file(path: Path) -> PrivateKey:
         return key
     raise ConfigError(
         f"{path}: unsuitable key; RSA of {MIN_RSA_BITS} bits or more, ECDSA on P-256 and P-384, Ed25519 are used"
+    )
+
+
+def _agrees(key: rsa.RSAPrivateNumbers) -> bool:
+    """All that can be said of an RSA key but that its primes are prime; a signature that verifies shows that."""
+    n, e = key.public_numbers.n, key.public_numbers.e
+    return (
+        key.p * key.q == n
+        and key.p != key.q
+        and key.d * e % (key.p - 1) == key.d * e % (key.q - 1) == 1
+        and (key.dmp1, key.dmq1) == (key.d % (key.p - 1), key.d % (key.q - 1))
+        and key.iqmp * key.q % key.p == 1
     )

@@ -1,7 +1,9 @@
 """Private keys: made, kept, used, never shown."""
 
+import errno
 import os
 import stat
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from oe.errors import ConfigError
+from oe.errors import ConfigError, MachineLacks
 from oe.keystore import KeyStore, KeyType, PrivateKey, SigningError, generate, load, public_key_of
 from oe.model import KeyAlgorithm, PublicKey, SignatureScheme
 
@@ -71,10 +73,25 @@ def test_a_new_key_is_private_and_loads(tmp_path: Path, kind: KeyType, algorithm
 def test_a_key_is_never_replaced_by_accident(tmp_path: Path) -> None:
     path = generate(tmp_path, KeyType.ED25519)
     octets = path.read_bytes()
-    with pytest.raises(ConfigError, match=r"already holds 0001-ed25519\.pem; add a second key"):
+    with pytest.raises(ConfigError, match=r"already holds 0001-ed25519\.pem; `oe key new --beside`"):
         generate(tmp_path, KeyType.ED25519)
     assert path.read_bytes() == octets
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_listed_is_not_empty(tmp_path: Path) -> None:
+    (tmp_path / "keys").touch()
+    with pytest.raises(ConfigError, match="keys: Not a directory"):
+        load(tmp_path / "keys")
+
+
+def test_who_may_not_look_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", deny)
+    with pytest.raises(MachineLacks, match=f"no right to read {tmp_path}; run as root"):
+        load(tmp_path)
 
 
 def test_a_rollover_puts_the_new_key_first(tmp_path: Path) -> None:
@@ -151,6 +168,22 @@ def unsuitable() -> list[tuple[bytes, str]]:
         (pem_of(rsa.generate_private_key(65537, 1024)), "unsuitable key"),
         (pem_of(dsa.generate_private_key(1024)), "unsuitable key"),
     ]
+
+
+def test_an_rsa_key_whose_numbers_disagree_is_refused(tmp_path: Path) -> None:
+    """As one that a bad disk has changed: its signatures could give the key away. The file's octets are changed."""
+    key = rsa.generate_private_key(65537, 2048)
+    numbers = key.private_numbers()
+    good = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    for name in ("p", "q", "d", "dmp1", "dmq1", "iqmp"):
+        number: int = getattr(numbers, name)
+        octets = number.to_bytes((number.bit_length() + 7) // 8, "big")
+        assert octets in good
+        bad = good.replace(octets, (number ^ 4).to_bytes(len(octets), "big"))
+        text = b"\n".join((b"-----BEGIN PRIVATE KEY-----", b64encode(bad), b"-----END PRIVATE KEY-----", b""))
+        write(tmp_path / "0001-x.pem", text)
+        with pytest.raises(ConfigError, match=r"0001-x\.pem: "):
+            load(tmp_path)
 
 
 @pytest.mark.parametrize(("pem", "why"), unsuitable())

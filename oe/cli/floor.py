@@ -34,7 +34,7 @@ def floor() -> None:
     """
 
 
-@floor.command()
+@floor.command(short_help="Load the floor.")
 @configured
 def up(path: Path | None) -> None:
     """Load the floor of the configured policy; it may stand already.
@@ -50,7 +50,7 @@ def up(path: Path | None) -> None:
     _complain(load)
 
 
-@floor.command()
+@floor.command(short_help="Print what `up` would load.")
 @configured
 def show(path: Path | None) -> None:
     """Print what `up` would load, for `nft -f`."""
@@ -59,7 +59,7 @@ def show(path: Path | None) -> None:
     _complain(load)
 
 
-@floor.command()
+@floor.command(short_help="Remove the floor, which opens those nets.")
 @configured
 def down(path: Path | None) -> None:
     """Remove the floor: private and block nets are open until `oe floor up` or `oe run`."""

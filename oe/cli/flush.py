@@ -5,8 +5,14 @@ from pathlib import Path
 import click
 
 from oe.cli.key import ADDRESS
+from oe.cli.words import counted
 from oe.control import ask
+from oe.errors import OeError
 from oe.model import Address
+
+
+class NothingKnown(OeError):
+    """There is no such pair."""
 
 
 @click.command()
@@ -22,5 +28,11 @@ def flush(run_dir: Path, source: Address | None, destination: Address | None) ->
     if source is not None:
         if destination is None:
             raise click.UsageError("a pair is two addresses: SOURCE and DESTINATION")
+        if source.version != destination.version:
+            raise click.UsageError(f"{source} and {destination}: both IPv4, or both IPv6")
         request |= {"source": str(source), "destination": str(destination)}
-    ask(run_dir, request)
+    forgotten = ask(run_dir, request)["pairs"]
+    assert isinstance(forgotten, int)
+    if source is not None and not forgotten:
+        raise NothingKnown(f"nothing is known of {source} → {destination}; `oe status` lists what is")
+    click.echo(f"{counted(forgotten, 'pair')} forgotten")

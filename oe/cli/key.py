@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from oe.config import Paths
+from oe.config import DEFAULT_PATH, Paths, load_config
 from oe.dnskeys.publish import zone_lines
 from oe.errors import ConfigError
 from oe.keystore import KeyType, generate, load
@@ -30,9 +30,8 @@ directory = click.option(
     "--dir",
     "directory",
     type=click.Path(path_type=Path),
-    default=Paths().keys,
-    show_default=True,
-    help="The key directory.",
+    callback=lambda _ctx, _param, given: given or load_config().paths.keys,
+    help=f"The key directory; without it, that of {DEFAULT_PATH}, or {Paths().keys} if there is no such file.",
 )
 
 
@@ -41,7 +40,7 @@ def key() -> None:
     """Make keys, and print the records that publish them."""
 
 
-@key.command()
+@key.command(short_help="Make a private key.")
 @directory
 @click.option(
     "--type",
@@ -51,15 +50,17 @@ def key() -> None:
     show_default=True,
     help="Every peer reads RSA; the others are smaller and faster.",
 )
-def new(directory: Path, kind: str) -> None:
-    """Make the first private key and print its file's name.
+@click.option("--beside", is_flag=True, help="Make one more key: a rollover.")
+def new(directory: Path, kind: str, beside: bool) -> None:
+    """Make a private key and print its file's name.
 
-    A directory that holds a key already is left alone: exit code 2.
+    A directory that holds a key already is left alone, with exit code 2, unless the new one shall stand beside it. It
+    signs from the next start or reload on: publish it before.
     """
-    click.echo(generate(directory, KeyType(kind)))
+    click.echo(generate(directory, KeyType(kind), beside=beside))
 
 
-@key.command()
+@key.command(short_help="Print the zone lines that publish our keys.")
 @directory
 @click.option("--address", type=ADDRESS, required=True, help="Whose traffic the key protects.")
 @click.option("--gateway", type=ADDRESS, help="Who answers IKE for that address, if not the address itself.")

@@ -5,6 +5,7 @@ Exit codes are a contract: 0 fine, 1 the answer is no, 2 wrong use or bad config
 
 from importlib import import_module
 from pathlib import Path
+from signal import SIG_BLOCK, SIGHUP, pthread_sigmask
 
 import click
 
@@ -15,6 +16,7 @@ COMMANDS = {
     "floor": "Keep private and block nets shut without a daemon.",
     "reload": "Have a running oe read configuration and policy anew.",
     "status": "Show what a running oe does with each host pair.",
+    "explain": "Say what becomes of packets to an address, and why.",
     "flush": "Forget decisions and tunnels; the next packet decides anew.",
     "check": "Read the configuration and say what is wrong with it.",
     "key": "Make keys, and print the records that publish them.",
@@ -35,6 +37,9 @@ class House(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name == "run":
+            # A hangup means a reload, but before the daemon can answer it its default action would end us.
+            pthread_sigmask(SIG_BLOCK, {SIGHUP})
         command = getattr(import_module(f"oe.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
@@ -51,7 +56,11 @@ class House(click.Group):
             ctx.exit(next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1))
 
 
-@click.group(cls=House, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=House,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 fine, 1 the answer is no, 2 wrong use or bad configuration, 3 the machine lacks something.",
+)
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path),

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from oe.cli.words import counted
 from oe.control import ask
 
 PATIENCE = 120.0
@@ -36,5 +37,5 @@ def picture(document: dict[str, Any]) -> list[str]:
     lines = ["{:16} {:>8} {:>8} {:>8} {:>13}".format(*row) for row in (COLUMNS, *rows)]
     if document["settings"]:
         lines.append(f"changed: {', '.join(document['settings'])}")
-    lines.append(f"{document['pairs_let_go']} pairs let go, {document['pairs_kept']} kept")
+    lines.append(f"{counted(document['pairs_let_go'], 'pair')} let go, {document['pairs_kept']} kept")
     return lines

@@ -2,7 +2,9 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from oe.cli.words import counted, duration
 from oe.control import ask
+from oe.errors import ConfigError
+from oe.model import Network
+from oe.policy.files import parse_network
 
 WATCH_INTERVAL = 1.0
 """Seconds."""
@@ -27,15 +33,32 @@ AUTHENTICATION = "authentication"
 Document = Mapping[str, Any]
 
 
+class NetType(click.ParamType[Network]):
+    """An address or a net on the command line."""
+
+    name = "net"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Network:
+        try:
+            return parse_network(str(value))
+        except ConfigError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
 @click.command()
+@click.argument("net", type=NetType(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on one line.")
 @click.option("--watch", is_flag=True, help="Ask again every second, until interrupted.")
 @click.pass_obj
-def status(run_dir: Path, as_json: bool, watch: bool) -> None:
-    """Show each host pair: its group, its state and why, and how far the DNS answer behind it can be trusted."""
+def status(run_dir: Path, net: Network | None, as_json: bool, watch: bool) -> None:
+    """Show each host pair: its group, its state and why, and how far the DNS answer behind it can be trusted.
+
+    With NET, an address or a net, those pairs only that have an end in it.
+    """
 
     def document() -> Document:
-        return ask(run_dir, {"ask": "status"})
+        found = ask(run_dir, {"ask": "status"})
+        return found if net is None else found | {"pairs": within(net, found)}
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -57,14 +80,28 @@ def status(run_dir: Path, as_json: bool, watch: bool) -> None:
         return
 
 
+def within(net: Network, document: Document) -> list[dict[str, Any]]:
+    """The pairs that have an end in `net`."""
+    return [
+        pair for pair in document["pairs"] if any(ip_address(pair[end]) in net for end in ("source", "destination"))
+    ]
+
+
 def picture(document: Document) -> RenderableType:
     """The status document as people read it: a headline, what is wrong, and the table of pairs."""
     headline = Text(
         f"oe {document['version']}, back end {document['backend']} ({document['backend_why']}), "
-        f"up {duration(document['uptime'])}, {len(document['pairs'])} pairs"
+        f"up {duration(document['uptime'])}, {_counts(document['pairs'])}"
     )
     problems = [Text(f"policy: {problem}", style="red") for problem in document["policy_problems"]]
     return Group(headline, *problems, _table(document["pairs"]))
+
+
+def _counts(pairs: list[dict[str, Any]]) -> str:
+    """How many pairs there are, and how many of them in each state."""
+    states = Counter(pair["state"] for pair in pairs)
+    each = ", ".join(f"{states[state]} {state}" for state in STYLES if states[state])
+    return counted(len(pairs), "pair") + (f": {each}" if each else "")
 
 
 def _table(pairs: list[dict[str, Any]]) -> Table:
@@ -82,12 +119,3 @@ def _table(pairs: list[dict[str, Any]]) -> Table:
             cells["expires"] = Text(duration(pair["expires"]))
         table.add_row(*cells.values())
     return table
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: the two largest units, such as 2h05m or 0s."""
-    whole = int(seconds)
-    for unit, name, smaller, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= unit:
-            return f"{whole // unit}{name}{whole % unit // smaller:02}{below}"
-    return f"{whole}s"

@@ -22,6 +22,7 @@ from oe.lab.world import ROOT
 _ENDS_WITHIN = 10.0
 """Seconds for an orderly end of a kept lab."""
 _NAMESPACES = ("--mount", "--net", "--pid")
+_PARENT, _STARTED = 1, 19
 _AS_ROOT = os.geteuid() == 0
 
 
@@ -164,7 +165,8 @@ def memory() -> Path:
 
 def remember(unshare: int) -> None:
     """Note down the holder below an `unshare` process, so that other commands find it."""
-    pid = int(Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()[0])
+    pids = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    pid = next(pid for pid in pids if _field(pid, _PARENT) == unshare)
     memory().write_text(json.dumps({"pid": pid, "started": _start_time(pid)}))
 
 
@@ -180,8 +182,13 @@ def kept() -> int | None:
 
 def _start_time(pid: int) -> int | None:
     """Start of a process in clock ticks since boot; None when there is none, or a dead one."""
+    return _field(pid, _STARTED)
+
+
+def _field(pid: int, number: int) -> int | None:
+    """A field of `/proc/PID/stat`, counted behind the name (proc(5)); None when there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] == "Z" else int(fields[19])
+    return None if fields[0] == "Z" else int(fields[number])

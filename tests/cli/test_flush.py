@@ -22,7 +22,7 @@ class Daemon:
         self.requests.append(request)
         if request.get("source") == "192.0.2.66":
             raise Refused("no such pair")
-        return {}
+        return {"pairs": 0 if request.get("source") == "192.0.2.77" else 1}
 
 
 @pytest.fixture
@@ -37,7 +37,8 @@ def flush(daemon: Daemon, *arguments: str) -> Result:
 
 
 def test_without_a_pair_everything_is_forgotten(daemon: Daemon) -> None:
-    assert flush(daemon).exit_code == 0
+    result = flush(daemon)
+    assert (result.exit_code, result.stdout) == (0, "1 pair forgotten\n")
     assert daemon.requests == [{"ask": "flush"}]
 
 
@@ -46,7 +47,10 @@ def test_a_pair(daemon: Daemon) -> None:
     assert daemon.requests == [{"ask": "flush", "source": "2001:db8::1", "destination": "2001:db8::2"}]
 
 
-@pytest.mark.parametrize("arguments", [["192.0.2.1"], ["here", "there"], ["192.0.2.1", "192.0.2.2", "192.0.2.3"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["192.0.2.1"], ["here", "there"], ["192.0.2.1", "2001:db8::1"], ["192.0.2.1", "192.0.2.2", "192.0.2.3"]],
+)
 def test_anything_else_is_wrong_use(daemon: Daemon, arguments: list[str]) -> None:
     assert flush(daemon, *arguments).exit_code == 2
     assert daemon.requests == []
@@ -56,3 +60,9 @@ def test_a_refusal_is_1(daemon: Daemon) -> None:
     result = flush(daemon, "192.0.2.66", "192.0.2.1")
     assert result.exit_code == 1
     assert result.stderr == "oe: no such pair\n"
+
+
+def test_a_pair_that_nobody_knows_is_1(daemon: Daemon) -> None:
+    result = flush(daemon, "192.0.2.77", "192.0.2.1")
+    assert result.exit_code == 1
+    assert "nothing is known of 192.0.2.77 → 192.0.2.1" in result.stderr

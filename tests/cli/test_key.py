@@ -34,6 +34,23 @@ def test_a_key_is_never_replaced(tmp_path: Path) -> None:
     assert load(tmp_path).public_keys == before
 
 
+def test_a_rollover_puts_a_key_beside_the_first(tmp_path: Path) -> None:
+    arguments = ("new", "--dir", str(tmp_path), "--type", "ed25519")
+    invoke(*arguments)
+    assert "--beside" in invoke(*arguments).stderr
+    assert invoke(*arguments, "--beside").stdout == f"{tmp_path}/0002-ed25519.pem\n"
+    assert len(invoke("show", "--dir", str(tmp_path), "--address", "192.0.2.1").stdout.splitlines()) == 2
+
+
+def test_without_a_directory_it_is_that_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "oe.toml"
+    file.write_text('[paths]\nkeys = "elsewhere"\n')
+    monkeypatch.setattr("oe.config.DEFAULT_PATH", file)
+    assert invoke("new", "--type", "ed25519").stdout == f"{tmp_path}/elsewhere/0001-ed25519.pem\n"
+    file.write_text("[paths]\nkey = 1\n")
+    assert invoke("show", "--address", "192.0.2.1").exit_code == 2
+
+
 @pytest.mark.parametrize("gateway", [None, "192.0.2.1", "2001:db8::1"])
 @pytest.mark.parametrize(
     ("address", "owner"),

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from oe.cli.main import main
-from oe.cli.status import COLUMNS, WATCH_INTERVAL, duration, picture
+from oe.cli.status import COLUMNS, WATCH_INTERVAL, picture
 from oe.control import Json
 from tests.cli.answering import answering
 
@@ -59,11 +59,26 @@ def test_the_table_has_a_line_for_each_pair_and_folds_nothing(run_dir: Path) -> 
     result = invoke(run_dir)
     assert result.exit_code == 0
     headline, problem, heads, protected, clear = result.stdout.splitlines()
-    assert headline == "oe 0.1.0, back end xfrm (the kernel has ESP), up 1h01m, 2 pairs"
+    assert headline == "oe 0.1.0, back end xfrm (the kernel has ESP), up 1h01m, 2 pairs: 1 protected, 1 clear"
     assert problem == "policy: private:3: odd"
     assert heads.split() == list(COLUMNS)
     assert protected.split() == [str(PAIR[name]) if PAIR[name] is not None else "-" for name in COLUMNS]
     assert clear.split()[-1] == "59s"
+
+
+@pytest.mark.parametrize(
+    ("net", "found"),
+    [("2001:db8::1:2:3:4", 2), ("2001:db8:ffff::/48", 2), ("2001:db8:0:1::/64", 0), ("192.0.2.0/24", 0)],
+)
+def test_pairs_with_an_end_in_a_net(run_dir: Path, net: str, found: int) -> None:
+    assert len(json.loads(invoke(run_dir, "--json", net).stdout)["pairs"]) == found
+    assert invoke(run_dir, net).stdout.splitlines()[0].partition("1h01m, ")[2].startswith(f"{found} pairs")
+
+
+def test_what_is_no_net_is_wrong_use(run_dir: Path) -> None:
+    result = invoke(run_dir, "192.0.2.1/24")
+    assert result.exit_code == 2
+    assert "host bits are set" in result.stderr
 
 
 def test_how_peers_are_authenticated_is_shown_where_one_is_not() -> None:
@@ -104,11 +119,3 @@ def test_nothing_to_show_yet() -> None:
     console = Console(width=100, file=io.StringIO(), record=True)
     console.print(picture(DOCUMENT | {"pairs": [], "policy_problems": []}))
     assert "up 1h01m, 0 pairs" in console.export_text()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (7500, "2h05m"), (86400, "1d00h"), (200000, "2d07h")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
