@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ TIERS = {"netns": NAMESPACE_TOOLS, "world": WORLD_TOOLS, "kernel": WORLD_TOOLS, 
 ALL_TIERS = os.environ.get("OE_REQUIRE_ALL_TIERS") == "1"
 IN_TEST_KERNEL = os.environ.get("OE_TEST_KERNEL") == "1"
 TUN = Path("/dev/net/tun")
+CHECKOUT = Path(__file__).resolve().parents[1]
 BUILT_KERNELS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oe"
 
 RIVALS = ("libreswan", "strongswan", "strongswan-next")
@@ -68,7 +70,8 @@ def unbuilt(tier: str) -> str | None:
     """What a tier that boots the test kernel by itself still waits for."""
     if not any(BUILT_KERNELS.glob("kernel-*/linux")):
         return "the test kernel is not built; `make test-kernel` does it"
-    if tier == "interop" and not all(any(BUILT_KERNELS.glob(f"rivals-{rival}-{'?' * 16}")) for rival in RIVALS):
+    edition = sha256((CHECKOUT / "packaging/rivals/build").read_bytes()).hexdigest()[:16]
+    if tier == "interop" and not all((BUILT_KERNELS / f"rivals-{rival}-{edition}").is_dir() for rival in RIVALS):
         return "the other daemons are not there; `make test-interop` installs them, as root"
     return None
 

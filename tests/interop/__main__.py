@@ -43,7 +43,7 @@ def played(cases: Sequence[Case], bases: dict[Product, Path], steps: int, result
         print("ready", flush=True)
         told = list(pool.map(lambda case: play(case, world, steps, lambda: collect_logs(results)), cases))
         versions = {case.product: world.rivals[case].version() for case in cases}
-        write_pcaps([frame for seen in world.frames.values() for frame in seen], results / "pcap")
+        write_pcaps(world.frames, results / "pcap")
     came_of = {case.name: steps for case, steps in zip(cases, told, strict=True)}
     return {"kernel": platform.release(), "versions": versions, "cases": came_of}
 

@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64decode
+from ipaddress import ip_network
 from pathlib import Path
 
 from oe.model import KeyAlgorithm, PublicKey
@@ -14,7 +15,6 @@ _PROGRAMS = "/usr/libexec/ipsec"
 _SETUP = """
 config setup
   logfile=/run/pluto.log
-  plutodebug=base
   dnssec-enable=yes
   dnssec-anchors=/etc/ipsec.d/anchors
 """
@@ -50,18 +50,22 @@ class Libreswan(Rival):
         )
         self.write("etc/ipsec.conf", _SETUP + f"conn {_GROUP}\n" + "".join(f"  {line}\n" for line in lines))
         self.write("etc/ipsec.secrets", "")
-        self.write(f"etc/ipsec.d/policies/{_GROUP}", f"{self.case.own.address}/32\n")
+        self.write(f"etc/ipsec.d/policies/{_GROUP}", f"{self._group_line}\n")
         self.write("etc/ipsec.d/anchors", "".join(f"{anchor}\n" for anchor in anchors))
         self.write("etc/resolv.conf", "nameserver 127.0.0.1\n")
         (self.root / "run/pluto").mkdir(exist_ok=True)
+
+    @property
+    def _group_line(self) -> str:
+        return str(ip_network(self.case.own_address))
 
     def command(self) -> tuple[str, ...]:
         return (f"{_PROGRAMS}/pluto", "--config", "/etc/ipsec.conf", "--nofork")
 
     def is_ready(self) -> bool:
-        """Connections are loaded by a helper that says so last."""
+        """Connections are loaded by a helper, and what that was told is the last that is logged."""
         log = self.root / self.log
-        return log.exists() and "addconn" in log.read_text(errors="replace")
+        return log.exists() and "addconn: loading group" in log.read_text(errors="replace")
 
     def configure(self) -> None:
         """Read from its files."""
@@ -70,11 +74,11 @@ class Libreswan(Rival):
         return self.ask("ipsec", "--version").split("\n")[0].split()[-1]
 
     def ike_sas(self) -> frozenset[str]:
-        listed = self.ask("ipsec", "whack", "--showstates")
+        listed = self.ask(f"{_PROGRAMS}/whack", "--showstates")
         return frozenset(re.findall(r"^#(\d+): .*established IKE SA", listed, re.MULTILINE))
 
     def _whack(self, verb: str) -> None:
-        self.ask("ipsec", "whack", verb, "--asynchronous", "--name", f"{_GROUP}#{self.case.own.address}/32")
+        self.ask(f"{_PROGRAMS}/whack", verb, "--asynchronous", "--name", f"{_GROUP}#{self._group_line}")
 
     def rekey_child(self) -> None:
         self._whack("--rekey-child")

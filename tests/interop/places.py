@@ -1,18 +1,14 @@
 """Namespaces and the directories of hosts, inside the test kernel, which forgets them."""
 
-import ctypes
-import os
-import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 
+from bench.soak.world import inside
+from oe.ipsec.netlink import NETLINK_XFRM, Netlink
+from oe.ipsec.xfrm_wire import GETSA, decode_sa
+
 ROOT = Path("/run/oe-interop")
-_CLONE_NEWNET = 0x40000000
-_SPI = re.compile(r"proto esp spi 0x([0-9a-f]{8})")
-_NOBODY = "00000000"
-"""The SPI of an SA that the kernel only asks for."""
 
 
 def directory(host: str) -> Path:
@@ -34,26 +30,10 @@ def run(*argv: object, text: str = "") -> str:
     return done.stdout
 
 
-@contextmanager
-def inside(host: str) -> Iterator[None]:
-    """Move the calling thread into the network namespace of a host. What it opens or starts there stays there."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{host}", os.O_RDONLY)
-    try:
-        _enter(there)
-        yield
-    finally:
-        _enter(home)
-        os.close(there)
-        os.close(home)
-
-
-def _enter(namespace: int) -> None:
-    # `os.setns` came with Python 3.12.
-    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
-
-
 def spis(host: str) -> frozenset[str]:
-    """The SPIs of all SAs in a host's kernel, in hexadecimal."""
-    return frozenset(_SPI.findall(run("ip", "-n", host, "xfrm", "state"))) - {_NOBODY}
+    """The SPIs of all SAs in a host's kernel, in hexadecimal. Asked so often that a program for it would be most of all
+    work."""
+    with inside(host), closing(Netlink(NETLINK_XFRM)) as netlink:
+        seen = [decode_sa(message.body) for message in netlink.dump(GETSA, b"", "SAs")]
+    # The kernel shows what it only asks for as well, without an SPI.
+    return frozenset(f"{sa.key[1]:08x}" for sa in seen if sa is not None and sa.key[1] != 0)

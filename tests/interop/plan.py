@@ -3,21 +3,23 @@
     rsa, ecdsa, ed25519 ── router ─┬─ a host with another IKE daemon, for each case
        (our gateways)              └─ nat ── one more
 
-198.18.0.0/15 is for benchmarks (RFC 2544). Validating resolvers answer for its reverse zone like for any other, which
-they do not for the documentation nets: Libreswan validates with a resolver that cannot be told otherwise. All hosts are
-in one /24, so that the zone has no empty names: for what is below those, unbound's own zones prove too little.
+198.18.0.0/15 and 2001:2::/48 are for benchmarks (RFC 2544, 5180). Validating resolvers answer for their reverse zones
+like for any other, which they do not for the documentation nets: Libreswan validates with a resolver that cannot be
+told otherwise. All hosts are in one /24 or one /124, so that the zones have no empty names: for what is below those,
+unbound's own zones prove too little.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from oe.keystore import KeyType
-from oe.model import Group
+from oe.model import Address, Group
 
-ZONE = "0.18.198.in-addr.arpa"
-ROUTER = IPv4Address("198.18.255.1")
+ZONES = {4: "0.18.198.in-addr.arpa", 6: f"{'0.' * 23}2.0.0.0.1.0.0.2.ip6.arpa"}
+"""Where the hosts of a family have their keys."""
+ROUTER: Mapping[int, Address] = {4: IPv4Address("198.18.255.1"), 6: IPv6Address("fe80::1")}
 NAT = "nat"
 NAT_OUTSIDE = IPv4Address("198.18.0.129")
 BEHIND_NAT = IPv4Network("198.18.0.192/26")
@@ -27,9 +29,9 @@ SMALL = 576
 """Octets of the smallest packet that any host takes (RFC 791)."""
 
 
-def link(address: IPv4Address) -> str:
-    """The router's interface towards a host."""
-    return f"to-{address.packed[-1]}"
+def link(address: Address) -> str:
+    """The router's interface towards a host that has this address first."""
+    return f"to-{address.version}-{address.packed[-1]}"
 
 
 class Step(StrEnum):
@@ -53,15 +55,19 @@ class Own:
 
     name: str
     key: KeyType
-    address: IPv4Address
+    addresses: tuple[IPv4Address, IPv6Address]
+
+
+def _own(name: str, key: KeyType, number: int) -> Own:
+    return Own(name, key, (IPv4Address("198.18.0.0") + number, IPv6Address("2001:2::") + number))
 
 
 OWN = {
     own.name: own
     for own in (
-        Own("rsa", KeyType.RSA3072, IPv4Address("198.18.0.1")),
-        Own("ecdsa", KeyType.ECDSA_P256, IPv4Address("198.18.0.2")),
-        Own("ed25519", KeyType.ED25519, IPv4Address("198.18.0.3")),
+        _own("rsa", KeyType.RSA3072, 1),
+        _own("ecdsa", KeyType.ECDSA_P256, 2),
+        _own("ed25519", KeyType.ED25519, 3),
     )
 }
 
@@ -84,7 +90,7 @@ class Case:
 
     name: str
     product: Product
-    address: IPv4Address
+    address: Address
     own: Own
     title: str
     key: KeyType | None = None
@@ -100,8 +106,13 @@ class Case:
     """Steps that make no sense, and why."""
 
     @property
+    def own_address(self) -> Address:
+        """Of our gateway, in the family of the other's."""
+        return next(address for address in self.own.addresses if address.version == self.address.version)
+
+    @property
     def is_behind_nat(self) -> bool:
-        return self.address in BEHIND_NAT
+        return isinstance(self.address, IPv4Address) and self.address in BEHIND_NAT
 
     @property
     def link(self) -> str:
@@ -117,8 +128,13 @@ def _rival(number: int) -> IPv4Address:
     return IPv4Address("198.18.0.10") + number
 
 
+def _rival6(number: int) -> IPv6Address:
+    return IPv6Address("2001:2::8") + number
+
+
 _UNREACHABLE = "behind a NAT nobody can be called"
 _SHUNTS = ("negotiationshunt=hold", "failureshunt=drop")
+_BY_RSA = ("leftauth=rsasig", "rightauth=rsasig", "rightrsasigkey=%dnsondemand", *_SHUNTS)
 _OPEN_SHUNTS = ("negotiationshunt=passthrough", "failureshunt=passthrough")
 
 CASES = (
@@ -129,7 +145,16 @@ CASES = (
         OWN["rsa"],
         "opportunistic group; RSA keys of both ends from IPSECKEY and DNSSEC",
         KeyType.RSA3072,
-        ("leftauth=rsasig", "rightauth=rsasig", "rightrsasigkey=%dnsondemand", *_SHUNTS),
+        _BY_RSA,
+    ),
+    Case(
+        "libreswan-ipv6",
+        Product.LIBRESWAN,
+        _rival6(1),
+        OWN["rsa"],
+        "the same over IPv6",
+        KeyType.RSA3072,
+        _BY_RSA,
     ),
     Case(
         "libreswan-anonymous",
@@ -177,6 +202,15 @@ CASES = (
         _rival(6),
         OWN["ed25519"],
         "raw Ed25519 keys",
+        KeyType.ED25519,
+        ("proposals = aes128gcm16-prfsha256-ecp256", "mobike = no"),
+    ),
+    Case(
+        "strongswan-ipv6",
+        Product.STRONGSWAN,
+        _rival6(2),
+        OWN["ed25519"],
+        "the same over IPv6",
         KeyType.ED25519,
         ("proposals = aes128gcm16-prfsha256-ecp256", "mobike = no"),
     ),

@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.soak.world import inside
 from oe.model import PublicKey
-from tests.interop.places import directory, inside, run, written
+from tests.interop.places import directory, run, written
 from tests.interop.plan import Case
 
 PATIENCE = 90.0

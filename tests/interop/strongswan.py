@@ -50,8 +50,8 @@ connections {
     }
     children {
       pair {
-        local_ts = %(own)s/32
-        remote_ts = %(peer)s/32
+        local_ts = %(own)s
+        remote_ts = %(peer)s
         start_action = trap
         %(child)s
       }
@@ -76,7 +76,7 @@ class StrongSwan(Rival):
 
     def prepare(self, peer: PublicKey, anchors: tuple[str, ...]) -> None:
         self.write("etc/swanctl/pubkey/peer.pem", _pem(peer))
-        values = {"own": str(self.case.address), "peer": str(self.case.own.address)}
+        values = {"own": str(self.case.address), "peer": str(self.case.own_address)}
         values |= {"settings": "\n".join(self.case.settings), "child": "\n".join(self.case.child_settings)}
         self.write("etc/swanctl/swanctl.conf", _CONNECTION % values)
         self.write("etc/strongswan.conf", _DAEMON % {"settings": "\n".join(self.case.daemon_settings)})

@@ -3,30 +3,36 @@
 import subprocess
 import sys
 import threading
-from collections import defaultdict
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
-from ipaddress import IPv4Address
+from itertools import product
 from pathlib import Path
 from select import select
-from socket import AF_INET
+from socket import AF_INET, AF_INET6
 from types import TracebackType
 from typing import Any, Self
 
+from dns.exception import Timeout
+from dns.message import make_query
+from dns.query import udp
+
+from bench.soak.world import inside
 from oe.control import ask
+from oe.dnskeys.names import reverse_name
 from oe.dnskeys.publish import zone_lines
 from oe.errors import MachineLacks
 from oe.keystore import generate, load
 from oe.lab.agent import serve_datagrams, serve_streams
 from oe.lab.capture import Capture, Frame
 from oe.lab.zonefiles import sign
-from oe.model import PublicKey
+from oe.model import Address, PublicKey
 from tests.interop.libreswan import Libreswan
-from tests.interop.places import ROOT, directory, inside, run, written
-from tests.interop.plan import NAT, NAT_OUTSIDE, OWN, ROUTER, SMALL, ZONE, Case, Own, Product, link
+from tests.interop.places import ROOT, directory, run, written
+from tests.interop.plan import NAT, NAT_OUTSIDE, OWN, ROUTER, SMALL, ZONES, Case, Own, Product, link
 from tests.interop.rival import Rival, await_that
 from tests.interop.strongswan import StrongSwan
 
@@ -37,6 +43,7 @@ RIVALS: dict[Product, type[Rival]] = {
 }
 CHILD_LIFETIME, IKE_LIFETIME = 30, 50
 """Seconds, of ours; we rekey when some four fifths or more of them are over."""
+_PATIENCE_DNS = 5.0
 _DAEMON = (sys.executable, "-c", "from oe.cli.main import main; main()")
 _ZONE_HEAD = ("$TTL 600", "@ SOA ns hostmaster 1 3600 600 86400 300", "@ NS ns", "ns A 192.0.2.3")
 _MASQUERADE = """
@@ -71,8 +78,8 @@ class World:
     def __init__(self, cases: Iterable[Case], bases: dict[Product, Path]) -> None:
         self.cases = tuple(cases)
         self.rivals = {case: RIVALS[case.product](case, bases[case.product]) for case in self.cases}
-        self.frames: defaultdict[str, list[Frame]] = defaultdict(list)
-        """What was seen on each of the router's links."""
+        self._capture = Capture()
+        self._seen_all_until = 0.0
         self._owns = tuple(own for own in OWN.values() if any(case.own is own for case in self.cases))
         self._stack = ExitStack()
         self._pool = ThreadPoolExecutor(8)
@@ -82,9 +89,9 @@ class World:
             self._link()
             self._watch()
             keys = self._make_keys()
-            anchor = self._publish(keys)
-            ours = [(own, self._start_own(own, anchor)) for own in self._owns]
-            self._all(partial(self._start_rival, keys, anchor), self.cases)
+            anchors = tuple(self._publish(version, zone, keys) for version, zone in ZONES.items())
+            ours = [(own, self._start_own(own, anchors)) for own in self._owns]
+            self._all(partial(self._start_rival, keys, anchors), self.cases)
             for own, process in ours:
                 await_that(f"{own.name}: ready", partial(self._is_up, own, process))
             self._stack = self._stack.pop_all()
@@ -112,44 +119,54 @@ class World:
             raise RuntimeError(f"{own.name}: {(directory(own.name) / 'oe.log').read_text()[-3000:]}")
         return bool(self.status(own))
 
+    @property
+    def frames(self) -> list[Frame]:
+        """What was seen on the router's links; it grows while one looks. Raises RuntimeError when some were missed."""
+        if self._capture.missed:
+            raise RuntimeError(f"the capture missed {self._capture.missed} frames")
+        return self._capture.frames
+
+    def has_seen(self, moment: float) -> bool:
+        """Whether all frames until a moment of the wall clock are there. All cases keep the reader busy."""
+        return max(self._seen_all_until, self.frames[-1].time / 1e9 if self.frames else 0.0) > moment
+
     def flush(self, case: Case) -> None:
         """`oe flush` of the pair of a case."""
-        pair = {"source": str(case.own.address), "destination": str(case.address)}
+        pair = {"source": str(case.own_address), "destination": str(case.address)}
         ask(directory(case.own.name) / "run", {"ask": "flush", **pair})
 
     # --- building ----------------------------------------------------------------------------------------------
 
     def _link(self) -> None:
-        run("ip", "address", "add", f"{ROUTER}/32", "dev", "lo")
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        run("ip", "address", "add", f"{ROUTER[4]}/32", "dev", "lo")
+        for switch in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            Path("/proc/sys/net", switch).write_text("1")
         for own in self._owns:
-            _attach(own.name, own.address)
+            _attach(own.name, own.addresses)
         for case in self.cases:
             if not case.is_behind_nat:
-                _attach(case.name, case.address, case.mtu)
+                _attach(case.name, [case.address], case.mtu)
         behind = [case for case in self.cases if case.is_behind_nat]
         if behind:
-            _attach(NAT, NAT_OUTSIDE)
+            _attach(NAT, [NAT_OUTSIDE])
             _put_behind_nat(behind)
         narrow = ", ".join(f'"{link(case.address)}"' for case in self.cases if case.mtu == SMALL)
         if narrow:
             run("nft", "-f", "-", text=_NO_FRAGMENTS % narrow)
 
     def _watch(self) -> None:
-        capture = Capture()
         ended = threading.Event()
 
         def drain() -> None:
             while not ended.is_set():
-                select([capture], [], [], 0.1)
-                capture.drain()
-                for frame in capture.frames:
-                    self.frames[frame.link].append(frame)
-                capture.frames.clear()
+                select([self._capture], [], [], 0.1)
+                until = time.time()
+                self._capture.drain()
+                self._seen_all_until = until
 
         thread = threading.Thread(target=drain)
         thread.start()
-        self._stack.callback(capture.close)
+        self._stack.callback(self._capture.close)
         self._stack.callback(thread.join)
         self._stack.callback(ended.set)
 
@@ -167,18 +184,20 @@ class World:
         made = zip(self.cases, self._all(furnish, self.cases), strict=True)
         return keys | {case.name: key for case, key in made if key is not None}
 
-    def _publish(self, keys: dict[str, PublicKey]) -> str:
-        """Write the signed zone; its trust anchor."""
-        addresses = {host.name: host.address for host in self._owns} | {case.name: case.address for case in self.cases}
+    def _publish(self, version: int, zone: str, keys: dict[str, PublicKey]) -> str:
+        """Write the signed zone of a family; its trust anchor."""
+        hosts = [(own.name, address) for own in self._owns for address in own.addresses]
+        hosts += [(case.name, case.address) for case in self.cases]
         lines = [*_ZONE_HEAD]
-        for name, key in keys.items():
-            lines += zone_lines(addresses[name], [key])
-        signed = sign(ZONE, "\n".join([*lines, ""]), datetime.now(UTC))
-        written(ROOT / "zone", signed.text)
+        for name, address in hosts:
+            if name in keys and address.version == version:
+                lines += zone_lines(address, [keys[name]])
+        signed = sign(zone, "\n".join([*lines, ""]), datetime.now(UTC))
+        written(ROOT / zone, signed.text)
         return signed.trust_anchor
 
-    def _start_own(self, own: Own, anchor: str) -> subprocess.Popen[bytes]:
-        self._start_resolver(own.name, anchor)
+    def _start_own(self, own: Own, anchors: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        self._start_resolver(own.name, anchors)
         home = directory(own.name)
         for case in self.cases:
             if case.own is own:
@@ -188,23 +207,25 @@ class World:
         self._serve_echo(own.name)
         return self._start(own.name, "oe", *_DAEMON, "run", "--config", str(configuration))
 
-    def _start_rival(self, keys: dict[str, PublicKey], anchor: str, case: Case) -> None:
+    def _start_rival(self, keys: dict[str, PublicKey], anchors: tuple[str, ...], case: Case) -> None:
         rival = self.rivals[case]
         if case.product is Product.LIBRESWAN:
-            self._start_resolver(case.name, anchor)
+            self._start_resolver(case.name, anchors)
+            # As an initiator pluto does not wait for the key of the other end: an answer later than that end's is none.
+            await_that(f"{case.name}: resolver", partial(_is_resolved, case.name, case.own_address))
         self._serve_echo(case.name)
-        rival.prepare(keys[case.own.name], (anchor,))
+        rival.prepare(keys[case.own.name], anchors)
         rival.start()
         self._stack.callback(rival.crash)
 
-    def _start_resolver(self, host: str, anchor: str) -> None:
-        configuration = written(directory(host) / "unbound.conf", _unbound(anchor))
+    def _start_resolver(self, host: str, anchors: tuple[str, ...]) -> None:
+        configuration = written(directory(host) / "unbound.conf", _unbound(anchors))
         self._start(host, "unbound", "unbound", "-d", "-c", str(configuration))
 
     def _serve_echo(self, host: str) -> None:
-        for serve in (serve_streams, serve_datagrams):
-            with inside(host):  # a thread lives where its maker does
-                threading.Thread(target=serve, args=(AF_INET,), daemon=True).start()
+        with inside(host):  # a thread lives where its maker does
+            for serve, family in product((serve_streams, serve_datagrams), (AF_INET, AF_INET6)):
+                threading.Thread(target=serve, args=(family,), daemon=True).start()
 
     def _start(self, host: str, name: str, *argv: str) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context((_made(directory(host)) / f"{name}.log").open("wb"))
@@ -214,23 +235,25 @@ class World:
         return process
 
 
-def _attach(host: str, address: IPv4Address, mtu: int = 1500) -> None:
+def _attach(host: str, addresses: Sequence[Address], mtu: int = 1500) -> None:
     """A namespace on a link of the router's."""
-    device = link(address)
+    device = link(addresses[0])
     run("ip", "netns", "add", host)
     run("ip", "link", "add", device, "mtu", mtu, "type", "veth", "peer", "name", "eth0", "mtu", mtu, "netns", host)
     run("ip", "link", "set", device, "up")
-    run("ip", "route", "add", address, "dev", device)
-    _plug(host, "eth0", address, ROUTER)
+    for address in addresses:
+        if address.version == 6:
+            run("ip", "address", "add", f"{ROUTER[6]}/64", "dev", device, "nodad")
+        run("ip", "route", "add", address, "dev", device)
+    _plug(host, {address: ROUTER[address.version] for address in addresses})
 
 
-def _plug(host: str, device: str, address: object, way_out: object) -> None:
-    commands = [
-        "link set lo up",
-        f"link set {device} up",
-        f"address add {address}/32 dev {device}",
-        f"route add default via {way_out} dev {device} onlink src {address}",
-    ]
+def _plug(host: str, ways_out: Mapping[Address, Address]) -> None:
+    """The addresses of a host, all on `eth0`, each with its way out."""
+    commands = ["link set lo up", "link set eth0 up"]
+    for address, way_out in ways_out.items():
+        commands.append(f"address add {address} dev eth0 {'nodad' if address.version == 6 else ''}")
+        commands.append(f"route add default via {way_out} dev eth0 onlink src {address}")
     run("ip", "-n", host, "-batch", "-", text="".join(f"{command}\n" for command in commands))
 
 
@@ -245,7 +268,7 @@ def _put_behind_nat(cases: Iterable[Case]) -> None:
         run("ip", "-n", NAT, "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", case.name)
         run("ip", "-n", NAT, "link", "set", device, "up")
         run("ip", "-n", NAT, "route", "add", case.address, "dev", device)
-        _plug(case.name, "eth0", case.address, NAT_OUTSIDE)
+        _plug(case.name, {case.address: NAT_OUTSIDE})
 
 
 def _made(path: Path) -> Path:
@@ -261,8 +284,8 @@ def _configuration(home: Path) -> str:
     return "\n".join(["[paths]", *paths, "[gateway]", *gateway, *groups, "[log]", 'level = "debug"', ""])
 
 
-def _unbound(anchor: str) -> str:
-    """A validating resolver that has the zone itself."""
+def _unbound(anchors: tuple[str, ...]) -> str:
+    """A validating resolver that has the zones itself."""
     return "\n".join(
         [
             "server:",
@@ -273,13 +296,26 @@ def _unbound(anchor: str) -> str:
             '  pidfile: ""',
             "  use-syslog: no",
             '  module-config: "validator iterator"',
-            f'  trust-anchor: "{anchor}"',
+            *(f'  trust-anchor: "{anchor}"' for anchor in anchors),
             "remote-control:",
             "  control-enable: no",
-            f'auth-zone:\n  name: "{ZONE}."\n  zonefile: "{ROOT / "zone"}"\n  for-downstream: no',
+            *(
+                f'auth-zone:\n  name: "{zone}."\n  zonefile: "{ROOT / zone}"\n  for-downstream: no'
+                for zone in ZONES.values()
+            ),
             "",
         ]
     )
+
+
+def _is_resolved(host: str, address: Address) -> bool:
+    """Its resolver knows the key of that address, and will know it for a while."""
+    question = make_query(reverse_name(address), "IPSECKEY")
+    with inside(host):
+        try:
+            return bool(udp(question, "127.0.0.1", timeout=_PATIENCE_DNS).answer)
+        except (OSError, Timeout):
+            return False
 
 
 def _ended(process: subprocess.Popen[bytes]) -> None:
