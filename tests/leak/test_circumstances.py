@@ -19,8 +19,8 @@ IKE_SA_INIT, IKE_AUTH = 34, 35
 
 NO_REKEY = """
 from functools import partial
-import oe.daemon.service as service
-service.IkeSettings = partial(service.IkeSettings, rekey_margin=0.0)
+import oe.daemon.making as making
+making.IkeSettings = partial(making.IkeSettings, rekey_margin=0.0)
 """
 
 
