@@ -11,6 +11,9 @@ from oe.reasons import Reason
 MOST_ADDRESSES = 32
 """A machine with more addresses than this learns of the others when they are used."""
 
+_NOT_ANSWERED = frozenset({Reason.DNS_FAILED, Reason.DNS_TIMEOUT})
+_RESOLVER = "look at the resolver: whether our key is published, nobody could say"
+
 
 class Preflight:
     """Looks at our own records and tells what it finds; it decides nothing."""
@@ -33,5 +36,5 @@ class Preflight:
             self._context.note("info", "own-key-published", address=answer.owner, grade=answer.grade)
 
     def _tell_missing(self, address: Address, reason: Reason, detail: str) -> None:
-        remedy = f"publish what `oe key show --address {address}` prints; until then no peer can verify us"
+        remedy = _RESOLVER if reason in _NOT_ANSWERED else f"publish what `oe key show --address {address}` prints"
         self._context.note("warning", "own-key-missing", address=address, reason=reason, detail=detail, remedy=remedy)

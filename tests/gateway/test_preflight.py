@@ -2,6 +2,8 @@
 
 from ipaddress import ip_address
 
+import pytest
+
 from oe.messages import LookUpKeys, Note, Started
 from oe.reasons import Reason
 from tests.gateway.script import OTHER_KEY, OUR_KEY, OURS, Script, delegation, found, missing
@@ -29,6 +31,15 @@ def test_the_remedy_names_the_command() -> None:
     assert note.level == "warning"
     assert dict(note.fields)["reason"] == Reason.OWN_KEY_UNPUBLISHED
     assert f"oe key show --address {OURS}" in str(dict(note.fields)["remedy"])
+
+
+@pytest.mark.parametrize("reason", [Reason.DNS_FAILED, Reason.DNS_TIMEOUT])
+def test_without_an_answer_the_remedy_is_another_one(reason: Reason) -> None:
+    script = Script(answers=(missing(OURS, reason),))
+    script.feed(Started())
+    (note,) = script.all(Note)
+    assert dict(note.fields)["reason"] == reason
+    assert "look at the resolver" in str(dict(note.fields)["remedy"])
 
 
 def test_it_decides_nothing() -> None:
