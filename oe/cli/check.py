@@ -8,7 +8,8 @@ from re import compile
 import click
 
 from oe.cli.lookups import look_up
-from oe.config import DEFAULT_PATH, Config, load_config
+from oe.cli.options import configured
+from oe.config import Config, load_config
 from oe.configvalues import near
 from oe.daemon.machine import global_addresses, own_addresses
 from oe.errors import ConfigError
@@ -26,23 +27,19 @@ _BACK_UP = compile(r"^\.|~$|\.(bak|old|orig|save|dpkg-\w+)$")
 
 
 @click.command()
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    help=f"Configuration file; without it {DEFAULT_PATH}, or the defaults if there is no such file.",
-)
+@configured
 @click.option(
     "--dns", "asks_dns", is_flag=True, help="Ask the resolvers whether our key is published, and how trusted."
 )
 @click.pass_context
-def check(ctx: click.Context, config: Path | None, asks_dns: bool) -> None:
+def check(ctx: click.Context, path: Path | None, asks_dns: bool) -> None:
     """Read configuration, policy groups and keys, and say what is wrong with them.
 
     Prints how many nets each group has, and our keys. Problems go to standard error: exit code 2. What is allowed and
     seldom meant goes there too, as a warning. With --dns the exit code is 1 if peers cannot find our key for one of our
     addresses.
     """
-    read = load_config(config)
+    read = load_config(path)
     load = load_policies(read.paths.policies)
     problems = [*map(str, load.problems), *_strangers(read.paths.policies)]
     if problems:

@@ -8,10 +8,10 @@ import click
 from click.core import ParameterSource
 
 from oe.cli.forecast import Evidence, by_address, by_dns
-from oe.cli.key import ADDRESS
 from oe.cli.lookups import look_up
 from oe.cli.narrative import Document, Explanation, document, story
-from oe.config import DEFAULT_PATH, Config, load_config
+from oe.cli.options import ADDRESS, configured
+from oe.config import Config, load_config
 from oe.control import ask
 from oe.daemon.machine import global_addresses, own_addresses
 from oe.errors import MachineLacks, OeError
@@ -29,12 +29,7 @@ _ANY_PORT = 9
 @click.option(
     "--from", "source", type=ADDRESS, help="An address of ours or of a client; without it, the one that the route has."
 )
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    help=f"Configuration file; without it {DEFAULT_PATH}, or the defaults if there is no such file.",
-)
+@configured
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on one line.")
 @click.pass_context
 def explain(ctx: click.Context, destination: Address, source: Address | None, path: Path | None, as_json: bool) -> None:

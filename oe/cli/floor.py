@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from oe.config import DEFAULT_PATH, Config, load_config
+from oe.cli.options import configured
+from oe.config import Config, load_config
 from oe.control import no_daemon
 from oe.daemon.machine import floor_spec
 from oe.errors import ConfigError
@@ -16,13 +17,6 @@ from oe.trap.spec import Tunnel
 
 NO_SUCH_TUNNEL = Tunnel("oe0", 1400)
 """Where the kernel cannot tell packets of its own tunnels, because it has none."""
-
-configured = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    help=f"Configuration file; without it {DEFAULT_PATH}, or the defaults if there is no such file.",
-)
 
 
 @click.group()

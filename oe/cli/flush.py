@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from oe.cli.key import ADDRESS
+from oe.cli.options import ADDRESS
 from oe.cli.words import counted
 from oe.control import ask
 from oe.errors import OeError

@@ -1,30 +1,15 @@
 """`oe key`: our own keys, and the zone lines that publish them."""
 
-from ipaddress import ip_address
 from pathlib import Path
 
 import click
 
+from oe.cli.options import ADDRESS
 from oe.config import DEFAULT_PATH, Paths, load_config
 from oe.dnskeys.publish import zone_lines
 from oe.errors import ConfigError
 from oe.keystore import KeyType, generate, load
 from oe.model import Address
-
-
-class AddressType(click.ParamType[Address]):
-    """An IPv4 or IPv6 address on the command line."""
-
-    name = "address"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
-        try:
-            return ip_address(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no IPv4 or IPv6 address", param, ctx)
-
-
-ADDRESS = AddressType()
 
 directory = click.option(
     "--dir",

@@ -14,11 +14,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from oe.cli.options import NET
 from oe.cli.words import counted, duration
 from oe.control import ask
-from oe.errors import ConfigError
 from oe.model import Network
-from oe.policy.files import parse_network
 
 WATCH_INTERVAL = 1.0
 """Seconds."""
@@ -33,20 +32,8 @@ AUTHENTICATION = "authentication"
 Document = Mapping[str, Any]
 
 
-class NetType(click.ParamType[Network]):
-    """An address or a net on the command line."""
-
-    name = "net"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Network:
-        try:
-            return parse_network(str(value))
-        except ConfigError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-
-
 @click.command()
-@click.argument("net", type=NetType(), required=False)
+@click.argument("net", type=NET, required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on one line.")
 @click.option("--watch", is_flag=True, help="Ask again every second, until interrupted.")
 @click.pass_obj

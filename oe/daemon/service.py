@@ -127,7 +127,7 @@ class Service:
                 await self._finished.wait()
                 self._log.info("stopping")
                 async with self._reloads:
-                    """One that runs comes to its end; those that wait find us finished."""
+                    pass  # One that runs has come to its end; those that wait find us finished.
         finally:
             await control.close()
         return 0
