@@ -135,12 +135,17 @@ def fail(name: str, error: BaseException) -> None:
     raise AssertionError(name) from error
 
 
+REFUSALS = {errno.EPERM, errno.EAGAIN, errno.ECONNREFUSED, errno.ESRCH, errno.ENOBUFS}
+"""The last is what a raw socket says, instead of EAGAIN, when too much of what it sent still waits somewhere: here for
+the neighbour at `ELSEWHERE`, whom nobody answers for, and for the other end's turn to receive."""
+
+
 @contextmanager
 def _tolerated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EAGAIN, errno.ECONNREFUSED, errno.ESRCH):
+        if error.errno not in REFUSALS:
             raise
 
 
