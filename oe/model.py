@@ -82,6 +82,9 @@ MARK_SHIELD_CLOSED = 0x20000
 """Packet mark bit: belongs into the userspace tunnel; without a tunnel it must not leave (`private`)."""
 MARK_SHIELD_OPEN = 0x40000
 """Packet mark bit: belongs into the userspace tunnel; without a tunnel it may leave in clear."""
+MARK_JUDGED = 0x80000
+"""Packet mark bit: of ours or of a client's, to a closed net. It lives from before source address translation, which
+hides whose packet it is, until after the floor has looked; nobody outside sees it."""
 
 
 # --- policy ----------------------------------------------------------------------------------------------------

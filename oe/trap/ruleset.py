@@ -11,6 +11,7 @@ dead daemon, a tunnel that is gone, no clear packet to or from those nets passes
     input ──────► from a closed net, outside a tunnel? ──────────────────────► count and drop
     forward ────► the same, to a client? ────────────────────────────────────► count and drop
     postrouting ► to a closed net, outside a tunnel, from us or a client? ───► count and drop
+                  (whose it is, is remembered before its source address may be translated, and forgotten afterwards)
 
 Sets and maps hold everything that a reload may change; the rules themselves depend on the machine only.
 
@@ -21,13 +22,14 @@ outlives the daemon but not a foreign `nft flush ruleset`; the guard outlives th
 from collections.abc import Iterable
 from itertools import product
 
-from oe.model import MARK_EXEMPT, MARK_SHIELD_CLOSED, MARK_SHIELD_OPEN, Address, Group, Network
+from oe.model import MARK_EXEMPT, MARK_JUDGED, MARK_SHIELD_CLOSED, MARK_SHIELD_OPEN, Address, Group, Network
 from oe.trap.spec import Dropped, Fate, Kernel, TrapSpec, Tunnel, fates
 
 GUARD = "oe-guard"
 
 _ALL_MARKS = MARK_EXEMPT | MARK_SHIELD_CLOSED | MARK_SHIELD_OPEN
 _FAMILIES = (("ip", 4), ("ip6", 6))
+_CLOSED = tuple(product(("private", "block"), _FAMILIES))
 
 GROUP_VERDICTS = {
     Group.PRIVATE: "goto trap-closed",
@@ -146,6 +148,9 @@ _ERRORS_TO_CLIENTS = (
 )
 
 
+_OURS = ("fib saddr type local", "ip saddr @served4", "ip6 saddr @served6")
+
+
 def _floor_chains(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
     yield from _exemptions(spec)
     for counter in Dropped:
@@ -160,10 +165,10 @@ def _floor_chains(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
             unless,
             "jump exempt",
             "jump not-unicast",
-            f"fib saddr type local goto drop-{counter}",
-            f"ip saddr @served4 goto drop-{counter}",
-            f"ip6 saddr @served6 goto drop-{counter}",
+            f"meta mark & {MARK_JUDGED:#x} != 0 goto drop-{counter}",
+            *(f"{whose} goto drop-{counter}" for whose in _OURS),
         )
+    yield _chain("judge", "jump exempt", *(f"{whose} meta mark set meta mark | {MARK_JUDGED:#x}" for whose in _OURS))
     for chain, counter in (("from-private", Dropped.CLEAR_FROM_PRIVATE), ("from-block", Dropped.FROM_BLOCK)):
         yield _chain(
             chain,
@@ -254,7 +259,8 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False, after: int = 0) -> Itera
     """`after`: how much later than those of the table proper, which drops and counts first.
 
     What leaves is looked at when source addresses have been translated: the kernel chooses a tunnel anew then, and a
-    packet with another address has none.
+    packet with another address has none. Whether it is our business is seen before that as well: who translates to an
+    address out of a pool leaves nothing to tell by.
     """
     early, late = "mangle" + (f" + {after}" if after else ""), f"srcnat + {1 + after}"
     out_of_tunnel = f'iifname "{spec.tunnel.interface}" accept' if spec.tunnel else "meta ipsec exists accept"
@@ -293,6 +299,17 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False, after: int = 0) -> Itera
         "ip6 daddr @served6 goto to-client",
     )
     yield _chain(
+        "remember",
+        f"type filter hook postrouting priority {early}; policy accept;",
+        "oif lo accept",
+        *(f"{protocol} daddr @{group}{version} jump judge" for group, (protocol, version) in _CLOSED),
+    )
+    yield _chain(
+        "forget",
+        "type filter hook postrouting priority srcnat + 3; policy accept;",
+        f"meta mark & {MARK_JUDGED:#x} != 0 meta mark set meta mark & {~MARK_JUDGED & 0xFFFFFFFF:#x}",
+    )
+    yield _chain(
         "postrouting",
         f"type filter hook postrouting priority {late}; policy accept;",
         "oif lo accept",
@@ -306,7 +323,7 @@ _KERNEL_TUNNEL = 1500 - 77
 
 
 def _closed_nets(field: str, direction: str) -> Iterable[str]:
-    for group, (protocol, version) in product(("private", "block"), _FAMILIES):
+    for group, (protocol, version) in _CLOSED:
         yield f"{protocol} {field} @{group}{version} jump {direction}-{group}"
 
 

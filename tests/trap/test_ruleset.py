@@ -1,7 +1,7 @@
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
-from oe.model import Group, Interval, SocketAddress
+from oe.model import MARK_JUDGED, Group, Interval, SocketAddress
 from oe.trap.ruleset import FATE_VERDICTS, GROUP_VERDICTS, render, render_floor, render_guard, render_reload
 from oe.trap.spec import Dropped, Fate, Kernel, TrapSpec, Tunnel
 
@@ -142,11 +142,28 @@ def test_errors_about_large_packets_of_clients_reach_them_past_trap_and_floor() 
             assert all(rule.endswith("fib saddr type local accept") for rule in errors)
 
 
+def test_whose_packet_it_is_is_remembered_before_translation_and_forgotten_after_both_floors_looked() -> None:
+    for text in (render(SPEC, NATIVE), render_floor(SPEC), render_guard(SPEC)):
+        remember, forget = chain(text, "remember"), chain(text, "forget")
+        assert [rule.split()[2:] for rule in remember[2:]] == [
+            [f"@{group}{version}", "jump", "judge"] for group in ("private", "block") for version in (4, 6)
+        ]
+        assert chain(text, "judge")[0] == "jump exempt"
+        assert all(rule.endswith(f"meta mark set meta mark | {MARK_JUDGED:#x}") for rule in chain(text, "judge")[1:])
+        assert forget == [
+            "type filter hook postrouting priority srcnat + 3; policy accept;",
+            "meta mark & 0x80000 != 0 meta mark set meta mark & 0xfff7ffff",
+        ]
+        for name in ("to-private", "to-block"):
+            [judged] = [rule for rule in chain(text, name) if "0x80000" in rule]
+            assert judged.startswith("meta mark & 0x80000 != 0 goto drop-")
+
+
 def test_the_guard_is_the_floor_in_a_table_of_our_own_behind_it() -> None:
     floor, guard = render_floor(SPEC), render_guard(SPEC)
     assert " flags owner" in guard.splitlines()
     assert "inet oe " not in guard
-    assert guard.count("priority mangle + 1;") == floor.count("priority mangle;") == 2
+    assert guard.count("priority mangle + 1;") == floor.count("priority mangle;") == 3
     assert guard.count("priority srcnat + 2;") == floor.count("priority srcnat + 1;") == 1
     for name in ("to-private", "to-block", "from-private", "from-block", "exempt", "not-unicast", "to-client"):
         assert chain(guard, name) == chain(floor, name)

@@ -41,12 +41,19 @@ table ip translate {
  }
 }
 """
+POOL = MASQUERADE.replace(" masquerade", " snat ip to 203.0.113.77")
+"""An address that is neither ours nor a client's: afterwards nothing shows whose packet it was."""
 BUT_TUNNELS = MASQUERADE.replace(" masquerade", " rt ipsec missing masquerade")
 """As docs/operations.md has it."""
 
 
 def nft(namespace: Namespace, text: str) -> None:
     namespace.call(partial(run, ["nft", "-f", "-"], input=text, text=True, check=True))
+
+
+def tunnel_for(source: str) -> str:
+    template = "tmpl src 203.0.113.1 dst 203.0.113.2 proto esp reqid 1 mode tunnel"
+    return f"ip xfrm policy add src {source} dst {PRIVATE} dir out {template}"
 
 
 class Site:
@@ -65,8 +72,7 @@ class Site:
             "sysctl -qw net.ipv4.ip_forward=1",
             "ip xfrm state add src 203.0.113.1 dst 203.0.113.2 proto esp spi 256 reqid 1 mode tunnel "
             f"aead rfc4106(gcm(aes)) {KEY} 128",
-            f"ip xfrm policy add src 192.0.2.193 dst {PRIVATE} dir out "
-            "tmpl src 203.0.113.1 dst 203.0.113.2 proto esp reqid 1 mode tunnel",
+            tunnel_for("192.0.2.193"),
         )
         client.sh(
             "ip address add 192.0.2.193/27 dev here", "ip link set here up", "ip route add default via 192.0.2.194"
@@ -74,9 +80,9 @@ class Site:
         world.sh("ip address add 203.0.113.2/24 dev here", "ip link set here up")
         nft(world, SEEN)
 
-    def ping(self) -> None:
+    def ping(self, sender: Namespace | None = None) -> None:
         command = ["ping", "-c", "2", "-i", "0.1", "-W", "0.2", str(PRIVATE)]
-        self.client.call(partial(run, command, capture_output=True, check=False))
+        (sender or self.client).call(partial(run, command, capture_output=True, check=False))
 
     def seen(self) -> dict[str, int]:
         """Packets that reached the world."""
@@ -90,16 +96,31 @@ def site() -> Iterator[Site]:
         yield Site(client, gateway, world)
 
 
+@pytest.mark.parametrize("translation", [MASQUERADE, POOL], ids=["masquerade", "pool"])
 @pytest.mark.parametrize(
     "table", [render_floor(SPEC), render_guard(SPEC).replace(" flags owner", "")], ids=["floor", "guard"]
 )
-def test_a_translated_packet_of_a_client_does_not_leave_in_clear(site: Site, table: str) -> None:
+def test_a_translated_packet_of_a_client_does_not_leave_in_clear(site: Site, table: str, translation: str) -> None:
+    nft(site.gateway, translation)
+    site.ping()
+    assert site.seen() == {"clear": 2, "esp": 0}
+    nft(site.gateway, "delete table ip translate")
     nft(site.gateway, table)
     site.ping()
-    assert site.seen() == {"clear": 0, "esp": 2}
-    nft(site.gateway, MASQUERADE)
+    assert site.seen() == {"clear": 2, "esp": 2}
+    nft(site.gateway, translation)
     site.ping()
-    assert site.seen()["clear"] == 0
+    assert site.seen()["clear"] == 2
+
+
+def test_a_translated_packet_of_the_gateway_itself_does_not_leave_in_clear(site: Site) -> None:
+    site.gateway.sh(tunnel_for("203.0.113.1"))
+    nft(site.gateway, render_floor(SPEC))
+    site.ping(site.gateway)
+    assert site.seen() == {"clear": 0, "esp": 2}
+    nft(site.gateway, POOL)
+    site.ping(site.gateway)
+    assert site.seen() == {"clear": 0, "esp": 2}
 
 
 def test_what_goes_into_tunnels_can_be_left_untranslated(site: Site) -> None:
