@@ -10,11 +10,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from ipaddress import ip_address
 
 from oe.ipsec.model import Marks
 from oe.ipsec.userspace import UserspaceBackend
-from oe.model import ChildSa, Directions, EspCipher, EspSa, HostPair, Mode, Secret
+from oe.model import ChildCounters, ChildSa, Directions, EspCipher, EspSa, HostPair, Mode, Secret
 
 _MARKED = f"""
 table inet bench {{
@@ -51,8 +52,10 @@ async def _serve(own: str, peer: str) -> dict[str, float]:
     print("ready", flush=True)
     await stop.wait()
     after = os.times()
-    (row,) = backend.counters()
+    rows: list[ChildCounters] = []
+    backend.count(lambda counters: rows.extend(counters if isinstance(counters, Iterator) else ()))
     backend.close()
+    (row,) = rows
     packets = sorted((row.inbound_packets, row.outbound_packets))
     return {
         "packets": packets[1],

@@ -118,9 +118,10 @@ class PeerMoved:
 
 @dataclass(frozen=True, slots=True)
 class CountersRead:
-    """Answer to `ReadCounters`: all Child SAs in place."""
+    """Answer to `ReadCounters`: of all Child SAs in place, in portions."""
 
     counters: tuple[ChildCounters, ...]
+    is_last: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ DOORS = {
     "oe.dnskeys.resolver",
     "oe.dnskeys.sockets",
     "oe.ike.udp",
+    "oe.ipsec.census",
     "oe.ipsec.esp_socket",
     "oe.ipsec.netlink",
     "oe.ipsec.probe",

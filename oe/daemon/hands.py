@@ -6,10 +6,11 @@ or, where nobody waits for an answer, a line in the log.
 
 import asyncio
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import singledispatchmethod
+from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -40,10 +41,22 @@ from oe.messages import (
     SpiReserved,
     Undecide,
 )
-from oe.model import MARK_EXEMPT, MARK_SHIELD_CLOSED, MARK_SHIELD_OPEN, HostPair, PublicKey, SignatureScheme, Verdict
+from oe.model import (
+    MARK_EXEMPT,
+    MARK_SHIELD_CLOSED,
+    MARK_SHIELD_OPEN,
+    ChildCounters,
+    HostPair,
+    PublicKey,
+    SignatureScheme,
+    Verdict,
+)
 from oe.observe import Counters, write_note
 from oe.reasons import Reason
 from oe.trap.queue import QueueStatistics
+
+_PORTION = 500
+"""Rows of counters that are looked at in one turn of the loop: a millisecond or two."""
 
 
 class Queues(Protocol):
@@ -184,11 +197,7 @@ class Hands:
 
     @carry_out.register
     def _(self, command: ReadCounters) -> None:
-        try:
-            self._feed(CountersRead(self._tools.backend.counters()))
-        except KernelError as error:
-            self._log.warning("counters-not-read", error=str(error))
-            self._feed(CountersRead(()))
+        self._tools.backend.count(self._counted)
 
     @carry_out.register
     def _(self, command: Decide) -> None:
@@ -219,6 +228,16 @@ class Hands:
     @carry_out.register
     def _(self, command: Finish) -> None:
         self._finished()
+
+    def _counted(self, counters: Iterator[ChildCounters] | KernelError) -> None:
+        if isinstance(counters, KernelError):
+            self._log.warning("counters-not-read", error=str(counters))
+            counters = iter(())
+        portion = tuple(islice(counters, _PORTION))
+        is_last = len(portion) < _PORTION
+        self._feed(CountersRead(portion, is_last))
+        if not is_last:
+            self._loop.call_soon(self._counted, counters)
 
     def _try(self, event: str, action: Callable[[], None]) -> None:
         try:

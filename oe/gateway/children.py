@@ -209,6 +209,8 @@ class Children:
 
     def counted(self, event: CountersRead, now: float) -> None:
         self._counting.read(event, now)
+        if not event.is_last:
+            return
         self._spares.look(now)
         if self._pairs:
             self._counting.begin(now)

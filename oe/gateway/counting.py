@@ -9,7 +9,7 @@ from oe.messages import CountersRead, ReadCounters
 
 LEAST_PAUSE = 10
 """How many times as long as a reading takes the pause before the next one is at least: where there are so many SAs that
-it takes a second, packets in the trap should seldom have to wait for it."""
+it takes seconds, it is to be a tenth of the daemon's work at most."""
 
 LONGEST_PAUSE = 30.0
 """Seconds up to which that counts: a machine that stood still for a minute is not slow."""
@@ -55,8 +55,9 @@ class Counting:
         self._context.emit(ReadCounters())
 
     def read(self, event: CountersRead, now: float) -> None:
-        """The counters came. The caller begins again if there is still something to count."""
-        self._is_due, self._took = False, now - self._asked_at
+        """Counters came. After the last of them the caller begins again if there is still something to count."""
+        if event.is_last:
+            self._is_due, self._took = False, now - self._asked_at
         for counters in event.counters:
             pair = self._pair_of(counters.child)
             if pair is None:

@@ -4,11 +4,12 @@ A back end knows nothing of policy groups. It carries out `InstallChild`, `Remov
 of `oe.messages` and reports `ChildExpired` and `PeerMoved`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from oe.errors import KernelError
 from oe.messages import ChildExpired, PeerMoved
 from oe.model import Address, ChildCounters, ChildSa, Directions, Encapsulation, Mode, SocketAddress
 from oe.reasons import Reason
@@ -146,8 +147,12 @@ class Backend(Protocol):
     def remove(self, child: int) -> None:
         """Take away whatever is in place of a Child SA; an unknown one is ignored. Raises KernelError."""
 
-    def counters(self) -> tuple[ChildCounters, ...]:
-        """All Child SAs in place. Raises KernelError."""
+    def count(self, then: Callable[[Iterator[ChildCounters] | KernelError], None]) -> None:
+        """Read the counters of all Child SAs in place: `then` hears them, at once or some turns of the loop later.
+
+        After `start`. The rows may be taken at leisure; a Child SA that came or went meanwhile may be missing. Who
+        asks while a reading is under way hears its result, in the place of who asked before.
+        """
 
     def statistics(self) -> Mapping[Reason, int]:
         """Packets dropped since the start, by reason."""

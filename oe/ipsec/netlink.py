@@ -97,6 +97,60 @@ class Netlink:
             raise KernelError(operation, subject, answer.errno, answer.text or os.strerror(answer.errno))
 
 
+class Walk:
+    """A dump that is read a piece at a time, on a socket of its own; never blocks.
+
+    What changes meanwhile may be in it, or not; what does not change is in it once.
+    """
+
+    def __init__(self, protocol: int) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
+        )
+        self._socket.bind((0, 0))
+        self._sequence = 0
+        self._subject = ""
+
+    def fileno(self) -> int:
+        """Readable when the next piece is there."""
+        return self._socket.fileno()
+
+    def begin(self, kind: int, body: bytes, subject: str) -> None:
+        """Ask for everything of a kind; the walk before must have ended. Raises KernelError."""
+        self._sequence += 1
+        self._subject = subject
+        try:
+            self._socket.send(wire.encode_message(kind, wire.DUMP, self._sequence, body))
+        except OSError as error:
+            raise self._failure(error.errno or errno.EIO) from error
+
+    def receive(self) -> tuple[list[Message], bool]:
+        """The next piece, empty if it is not there yet, and whether more will come.
+
+        Raises KernelError: the walk is over.
+        """
+        try:
+            datagram = self._socket.recv(_DATAGRAM)
+        except BlockingIOError:
+            return [], True
+        except OSError as error:
+            raise self._failure(error.errno or errno.EIO) from error
+        messages: list[Message] = []
+        for message in wire.decode_messages(datagram):
+            if message.kind == wire.NLMSG_ERROR:
+                raise self._failure(wire.decode_acknowledgement(message).errno)
+            if message.kind == wire.NLMSG_DONE:
+                return messages, False
+            messages.append(message)
+        return messages, True
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _failure(self, number: int) -> KernelError:
+        return KernelError("list", self._subject, number, os.strerror(number))
+
+
 class Multicast:
     """Hears multicast groups of a netlink protocol; never blocks."""
 

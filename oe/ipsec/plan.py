@@ -158,6 +158,10 @@ class Book:
         placed = self._placed.get(number)
         return None if placed is None else placed.child
 
+    def children(self) -> tuple[int, ...]:
+        """Child SAs of which anything is in place now."""
+        return tuple(self._placed)
+
     @property
     def owners(self) -> Mapping[SaKey, int]:
         """The SAs in place and the Child SAs they belong to."""
@@ -171,11 +175,6 @@ class Book:
     def dependants(self, places: Container[PolicyKey]) -> frozenset[int]:
         """The Child SAs that want a policy in any of these places."""
         return frozenset(id for id, placed in self._placed.items() if any(key in places for key in placed.policies))
-
-    def is_inbound(self, key: SaKey) -> bool:
-        """Whether an SA in place brings packets to us."""
-        child = self._placed[self._owners[key]].child
-        return key == (child.local, child.inbound.spi)
 
     def _reqid(self, child: ChildSa) -> int:
         """That of the pair's Child SAs in place, else one by the number of this Child SA."""

@@ -9,7 +9,7 @@ Where there is a NAT on the way, IKE's socket on port 4500 takes the raw socket'
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -180,11 +180,9 @@ class UserspaceBackend:
         if placed.outlet is not None:
             placed.outlet.send = self._way(moved)
 
-    def counters(self) -> tuple[ChildCounters, ...]:
-        return tuple(
-            ChildCounters(child, *_totals(placed.entrance), *_totals(placed.outlet))
-            for child, placed in self._placed.items()
-        )
+    def count(self, then: Callable[[Iterator[ChildCounters] | KernelError], None]) -> None:
+        placed = tuple(self._placed.items())
+        then(ChildCounters(child, *_totals(one.entrance), *_totals(one.outlet)) for child, one in placed)
 
     def statistics(self) -> Mapping[Reason, int]:
         return dict(self._drops)

@@ -1,12 +1,13 @@
 """The kernel back end: Child SAs as XFRM states and policies."""
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from oe.errors import KernelError
 from oe.ipsec import xfrm_wire as wire
+from oe.ipsec.census import Census, Traffic
 from oe.ipsec.model import BackendEvent, BackendName, Loop, UdpSockets
 from oe.ipsec.netlink import NETLINK_XFRM, Multicast, Netlink
 from oe.ipsec.netlink_wire import EXCLUSIVE, Message
@@ -70,6 +71,7 @@ class XfrmBackend:
         groups = wire.GROUP_EXPIRE, wire.GROUP_SA, wire.GROUP_POLICY, wire.GROUP_MAPPING
         self._news = Multicast(NETLINK_XFRM, *groups)
         self._obituaries = Multicast(NETLINK_XFRM)
+        self._census = Census()
         self._book = Book()
         self._loop: Loop | None = None
         self._on_event: Callable[[BackendEvent], None] = _nobody_listens
@@ -136,16 +138,26 @@ class XfrmBackend:
         self._book.record_move(moved)
         self._seen_at.pop(child, None)
 
-    def counters(self) -> tuple[ChildCounters, ...]:
-        seen = {sa.key: sa for sa in self._dump_sas()}
-        totals: dict[int, list[int]] = {}
-        for key, child in self._book.owners.items():
-            if key in seen:
-                inbound = self._book.is_inbound(key)
-                row = totals.setdefault(child, [0, 0, 0, 0])
-                row[0 if inbound else 2] = seen[key].packets
-                row[1 if inbound else 3] = seen[key].octets
-        return tuple(ChildCounters(child, *row) for child, row in totals.items())
+    def count(self, then: Callable[[Iterator[ChildCounters] | KernelError], None]) -> None:
+        if self._loop is None:
+            raise RuntimeError("not started")
+        try:
+            self._census.begin(
+                self._loop, lambda seen: then(seen if isinstance(seen, KernelError) else self._rows(seen))
+            )
+        except KernelError as error:
+            then(error)
+
+    def _rows(self, seen: Mapping[SaKey, Traffic]) -> Iterator[ChildCounters]:
+        for number in self._book.children():
+            child = self._book.child(number)
+            if child is None:
+                continue  # it went while the rows were being asked for
+            keys = (child.local, child.inbound.spi), (child.remote, child.outbound.spi)
+            halves = [seen.get(key) if self._book.owners.get(key) == number else None for key in keys]
+            if any(halves):
+                inbound, outbound = (half or (0, 0) for half in halves)
+                yield ChildCounters(number, *inbound, *outbound)
 
     def statistics(self) -> Mapping[Reason, int]:
         """The kernel's counters of the whole namespace, other users of XFRM included; none if it keeps none."""
@@ -161,6 +173,7 @@ class XfrmBackend:
         self._sweep()
         self._news.close()
         self._obituaries.close()
+        self._census.close()
         self._netlink.close()
 
     # --- operations ------------------------------------------------------------------------------------------

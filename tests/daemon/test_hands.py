@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import get_args
@@ -69,6 +69,7 @@ class Machine:
 
     tunnel_interface: str | None = None
     refuses: bool = False
+    children: int = 1
     told: list[tuple[object, ...]] = field(default_factory=list)
 
     name = BackendName.USERSPACE
@@ -146,9 +147,9 @@ class FakeBackend:
     def move(self, child: int, remote: Address, encapsulation: Encapsulation | None) -> None:
         self.machine._told("move", child, remote, encapsulation)
 
-    def counters(self) -> tuple[ChildCounters, ...]:
-        self.machine._told("counters")
-        return (ChildCounters(1, 2, 3, 4, 5),)
+    def count(self, then: Callable[[Iterator[ChildCounters] | KernelError], None]) -> None:
+        rows = (ChildCounters(number, 2, 3, 4, 5) for number in range(1, 1 + self.machine.children))
+        then(REFUSED if self.machine.refuses else rows)
 
     def statistics(self) -> Mapping[Reason, int]:
         return {}
@@ -252,6 +253,25 @@ def test_question_is_answered(command: Command, event: Event) -> None:
 def test_refusal_of_the_kernel_is_an_answer_too(command: Command, events: list[Event]) -> None:
     _, stage = carried_out(command, refuses=True)
     assert stage.events == events
+
+
+def test_many_counters_come_in_portions_with_other_work_between_them() -> None:
+    machine = Machine(children=1200)
+
+    async def play() -> list[int]:
+        stage = Stage(asyncio.get_running_loop(), machine)
+        stage.hands.carry_out(ReadCounters())
+        portions = []
+        for _ in range(5):
+            portions.append(len(stage.events))
+            await asyncio.sleep(0)
+        stage.hands.close()
+        told = [event for event in stage.events if isinstance(event, CountersRead)]
+        assert [event.is_last for event in told] == [False, False, True]
+        assert [row.child for event in told for row in event.counters] == list(range(1, 1201))
+        return portions
+
+    assert asyncio.run(play()) == [1, 2, 3, 3, 3]
 
 
 def test_a_back_end_that_cannot_move_a_child_sa_leaves_it_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,23 @@ def test_counters_are_read_however_often_tunnels_come() -> None:
     assert script.all(ReadCounters) == [ReadCounters()]
 
 
+def test_a_reading_is_over_with_its_last_portion() -> None:
+    script = Script()
+    script.trap()
+    script.protect()
+    script.run_until(2.5)
+    counters = ChildCounters(1, 5, 500, 6, 600)
+    script.feed(CountersRead((counters,), is_last=False))
+    status = script.status()
+    assert status is not None
+    assert status.counters == counters
+    script.run_until(20.0)
+    assert len(script.all(ReadCounters)) == 1
+    script.feed(CountersRead(()))
+    script.run_until(60.0)
+    assert len(script.all(ReadCounters)) == 2
+
+
 def test_readings_that_take_long_are_made_seldom() -> None:
     script = Script(liveness=5.0)
     script.trap()

@@ -3,12 +3,13 @@
 import asyncio
 import socket
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
+from oe.errors import KernelError
 from oe.ipsec.model import Backend, BackendEvent, Marks
-from oe.model import Address, ChildSa, Directions
+from oe.model import Address, ChildCounters, ChildSa, Directions
 from tests.ipsec import traffic
 from tests.ipsec.children import OURS, OURS6, THEIRS, THEIRS6, mirrored
 from tests.ipsec.netns import Namespace, Result
@@ -77,6 +78,16 @@ def with_ends(
     asyncio.run(run())
 
 
+async def counters(backend: Backend) -> tuple[ChildCounters, ...]:
+    """What `Backend.count` tells, when it does; raises the KernelError that it may be."""
+    answer: asyncio.Future[Iterator[ChildCounters] | KernelError] = asyncio.get_running_loop().create_future()
+    backend.count(answer.set_result)
+    told = await answer
+    if isinstance(told, KernelError):
+        raise told
+    return tuple(told)
+
+
 async def in_host(host: Namespace, function: Callable[[], Result]) -> Result:
     return await asyncio.wrap_future(host.submit(function))
 
@@ -105,7 +116,7 @@ async def exchange_everything(ends: Ends, pair: Pair) -> None:
         received = theirs.submit(partial(traffic.take_stream, server))
         await in_host(ours, partial(traffic.send_stream, *pair, data))
         assert await asyncio.wrap_future(received) == data
-    mine, other = (backend.counters()[0] for backend in ends.backends)
+    [mine], [other] = [await counters(backend) for backend in ends.backends]
     assert mine.outbound_packets >= other.inbound_packets > len(data) / 1500
     assert other.outbound_packets >= mine.inbound_packets > 0
 

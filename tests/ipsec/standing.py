@@ -1,8 +1,10 @@
 """An event loop that stands still."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from oe.ipsec.model import BackendEvent
+from oe.errors import KernelError
+from oe.ipsec.model import Backend, BackendEvent
+from oe.model import ChildCounters
 
 
 class StandingLoop:
@@ -33,3 +35,16 @@ class StandingLoop:
 
 def ignore(_event: BackendEvent) -> None:
     """For a back end whose events do not matter."""
+
+
+def counted(backend: Backend, loop: StandingLoop) -> tuple[ChildCounters, ...]:
+    """What `Backend.count` tells after the turns that it takes; `loop` is the back end's."""
+    told: list[Iterator[ChildCounters] | KernelError] = []
+    readers = set(loop.readers)
+    backend.count(told.append)
+    while not told:
+        for descriptor in loop.readers.keys() - readers:
+            loop.readers[descriptor]()
+    [answer] = told
+    assert not isinstance(answer, KernelError)
+    return tuple(answer)

@@ -6,7 +6,7 @@ import pytest
 
 from oe.errors import KernelError
 from oe.ipsec import xfrm_wire as wire
-from oe.ipsec.netlink import NETLINK_XFRM, Multicast, Netlink
+from oe.ipsec.netlink import NETLINK_XFRM, Multicast, Netlink, Walk
 from oe.ipsec.netlink_wire import EXCLUSIVE
 from oe.ipsec.operations import Policy, Selector, Way
 from oe.model import Address
@@ -37,6 +37,36 @@ def test_dumps_are_whole_though_they_take_many_datagrams(host: Namespace) -> Non
             netlink.request(wire.NEWPOLICY, policy(OURS, OURS + number), "add", "policy")
         seen = [wire.decode_policy(message.body) for message in netlink.dump(wire.GETPOLICY, b"", "policies")]
         assert {each.policy.selector.destination for each in seen if each} == {OURS + n for n in range(count)}
+
+
+def test_a_walk_sees_the_same_in_pieces_as_often_as_it_is_begun(host: Namespace) -> None:
+    count = 700
+    with (
+        closing(host.call(lambda: Netlink(NETLINK_XFRM))) as netlink,
+        closing(host.call(lambda: Walk(NETLINK_XFRM))) as walk,
+    ):
+        walk.begin(wire.GETPOLICY, b"", "policies")
+        assert walk.receive() == ([], False)
+        assert walk.receive() == ([], True)  # nothing is there, nothing was asked for
+        for number in range(count):
+            netlink.request(wire.NEWPOLICY, policy(OURS, OURS + number), "add", "policy")
+        for _ in range(2):
+            walk.begin(wire.GETPOLICY, b"", "policies")
+            pieces = [walk.receive()]
+            while pieces[-1][1]:
+                pieces.append(walk.receive())
+            seen = [wire.decode_policy(message.body) for messages, _ in pieces for message in messages]
+            assert sorted(each.policy.selector.destination for each in seen if each) == [OURS + n for n in range(count)]
+            assert max(len(messages) for messages, _ in pieces) < count / 2
+
+
+def test_a_refused_walk_is_over(host: Namespace) -> None:
+    with closing(host.call(lambda: Walk(NETLINK_XFRM))) as walk:
+        walk.begin(wire.GETPOLICY - 16 + 0x400, b"", "nonsense")
+        with pytest.raises(KernelError, match="list nonsense: "):
+            walk.receive()
+        walk.begin(wire.GETPOLICY, b"", "policies")
+        assert walk.receive() == ([], False)
 
 
 def test_groups_are_heard_without_waiting(host: Namespace) -> None:

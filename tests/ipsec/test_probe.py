@@ -14,7 +14,7 @@ from oe.ipsec.xfrm import XfrmBackend
 from oe.ipsec.xfrm_wire import encode_sa
 from oe.model import Mode
 from tests.ipsec.netns import Namespace
-from tests.ipsec.standing import StandingLoop, ignore
+from tests.ipsec.standing import StandingLoop, counted, ignore
 
 pytestmark = pytest.mark.netns
 
@@ -55,9 +55,10 @@ def test_back_ends_are_made_by_name(
         backend = create(name)
         assert isinstance(backend, kind)
         assert (backend.name, backend.modes) == (name, modes)
-        backend.start(StandingLoop(), ignore)
+        loop = StandingLoop()
+        backend.start(loop, ignore)
         with closing(backend):
-            assert backend.counters() == ()
+            assert counted(backend, loop) == ()
 
 
 def test_a_back_end_that_is_asked_for_and_cannot_be_had_is_refused_at_once(

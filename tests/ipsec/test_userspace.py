@@ -19,9 +19,18 @@ from oe.model import Directions, Encapsulation, Mode
 from oe.reasons import Reason
 from tests.ipsec import traffic
 from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, THEIRS, child, mirrored
-from tests.ipsec.ends import ADDRESSES, Ends, Hosts, Watch, exchange_datagram, exchange_everything, with_ends
+from tests.ipsec.ends import (
+    ADDRESSES,
+    Ends,
+    Hosts,
+    Watch,
+    counters,
+    exchange_datagram,
+    exchange_everything,
+    with_ends,
+)
 from tests.ipsec.netns import Namespace
-from tests.ipsec.standing import StandingLoop, ignore
+from tests.ipsec.standing import StandingLoop, counted, ignore
 
 pytestmark = pytest.mark.netns
 
@@ -55,8 +64,8 @@ def test_no_fragment_of_esp_over_ipv4_is_on_the_link(hosts: Hosts, version: int)
     async def scenario(ends: Ends) -> None:
         ends.install(child(pair=ADDRESSES[version]))
         await exchange_everything(ends, ADDRESSES[version])
-        sent = sum(row.outbound_packets for backend in ends.backends for row in backend.counters())
-        assert watch.packets() == sent
+        rows = [row for backend in ends.backends for row in await counters(backend)]
+        assert watch.packets() == sum(row.outbound_packets for row in rows)
 
     with Watch(hosts) as watch:
         with_ends(hosts, UserspaceBackend, scenario)
@@ -150,20 +159,20 @@ def test_rekey_moves_traffic_and_removal_moves_it_back(hosts: Hosts) -> None:
     old, new = child(1), child(2, spis=(0x1003, 0x2004))
 
     async def scenario(ends: Ends) -> None:
-        def sent() -> dict[int, int]:
-            return {row.child: row.outbound_packets for row in ends.backends[0].counters()}
+        async def sent() -> dict[int, int]:
+            return {row.child: row.outbound_packets for row in await counters(ends.backends[0])}
 
         for one in (old, new):
             ends.install(one)
             await exchange_datagram(hosts, ADDRESSES[4], 10)
-        assert sent() == {1: 1, 2: 1}
+        assert await sent() == {1: 1, 2: 1}
         ends.remove(2)
         await exchange_datagram(hosts, ADDRESSES[4], 10)
-        assert sent() == {1: 2}
+        assert await sent() == {1: 2}
         ends.install(new)
         ends.remove(1)
         await exchange_datagram(hosts, ADDRESSES[4], 10)
-        assert sent() == {2: 1}
+        assert await sent() == {2: 1}
 
     with_ends(hosts, UserspaceBackend, scenario)
 
@@ -209,7 +218,7 @@ def test_lifetime_ends_in_one_event_without_a_warning_and_nothing_leaves(hosts: 
         ends.install(child(lifetime=0.05))
         await asyncio.sleep(0.1)
         assert ends.events == [ChildExpired(1, hard=True)] * 2
-        assert ends.backends[0].counters() == ()
+        assert await counters(ends.backends[0]) == ()
         with pytest.raises(TimeoutError):
             await exchange_datagram(hosts, ADDRESSES[4], 100, SHORT)
         assert watch.protocols() == set()
@@ -244,7 +253,7 @@ def test_octets_are_limited_softly_then_hard_and_then_nothing_leaves(hosts: Host
                 await exchange_datagram(hosts, ADDRESSES[4], 972, SHORT)
             assert watch.protocols() == protocols
             assert ends.events[2:] == [ChildExpired(1, hard=True)] * 2
-        assert [backend.counters() for backend in ends.backends] == [(), ()]
+        assert [await counters(backend) for backend in ends.backends] == [(), ()]
 
     with Watch(hosts) as watch:
         with_ends(hosts, UserspaceBackend, scenario)
@@ -264,7 +273,7 @@ def test_a_peer_at_another_address_is_followed(hosts: Hosts) -> None:
         backend.move(1, elsewhere, None)
         with pytest.raises(TimeoutError):
             await exchange_datagram(hosts, ADDRESSES[4], 10, SHORT)  # the peer has no way back
-        rows = [backend.counters()[0] for backend in ends.backends]
+        rows = [(await counters(backend))[0] for backend in ends.backends]
         assert (rows[0].outbound_packets, rows[1].inbound_packets) == (2, 1)
         with pytest.raises(KernelError) as refusal:
             backend.move(1, THEIRS, Encapsulation(4500, 4500))
@@ -294,7 +303,7 @@ def test_what_cannot_be_carried_is_refused_and_changes_nothing(host: Namespace) 
                 backend.install(again, Directions.BOTH)
         with pytest.raises(KernelError, match="in place already"):
             backend.install(child(1), Directions.OUTBOUND)
-        assert [row.child for row in backend.counters()] == [1]
+        assert [row.child for row in counted(backend, loop)] == [1]
         backend.remove(2)
         backend.close()
     assert loop.readers == {}

@@ -23,19 +23,28 @@ from oe.model import Directions, Encapsulation, Mode, Secret
 from oe.reasons import Reason
 from tests.ipsec import traffic
 from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, THEIRS, child, mirrored
-from tests.ipsec.ends import ADDRESSES, Ends, Hosts, Watch, exchange_datagram, exchange_everything, with_ends
+from tests.ipsec.ends import (
+    ADDRESSES,
+    Ends,
+    Hosts,
+    Watch,
+    counters,
+    exchange_datagram,
+    exchange_everything,
+    with_ends,
+)
 from tests.ipsec.netns import Namespace
-from tests.ipsec.standing import StandingLoop, ignore
+from tests.ipsec.standing import StandingLoop, counted, ignore
 
 pytestmark = pytest.mark.netns
 
 
 @contextmanager
-def backend_in(host: Namespace) -> Iterator[XfrmBackend]:
+def backend_in(host: Namespace, loop: StandingLoop | None = None) -> Iterator[XfrmBackend]:
     """A started back end in a host; the block runs there too."""
     with host.entered():
         backend = XfrmBackend()
-        backend.start(StandingLoop(), ignore)
+        backend.start(loop or StandingLoop(), ignore)
         try:
             yield backend
         finally:
@@ -96,7 +105,8 @@ def test_the_kernel_hands_out_spis(host: Namespace) -> None:
 @pytest.mark.parametrize("directions", [Directions.INBOUND, Directions.OUTBOUND, Directions.BOTH])
 def test_a_refused_installation_leaves_nothing(host: Namespace, directions: Directions) -> None:
     """A key that no AES takes is refused by every kernel, at the first SA or, with `BOTH`, at the last."""
-    with backend_in(host) as backend:
+    loop = StandingLoop()
+    with backend_in(host, loop) as backend:
         before = policies(host)
         sound = child(spis=(backend.reserve_spi(OURS, THEIRS), 0x2002))
         unsound = replace(sound.outbound, key=Secret(bytes(11)))
@@ -107,7 +117,7 @@ def test_a_refused_installation_leaves_nothing(host: Namespace, directions: Dire
             backend.install(broken, directions)
         assert policies(host) == before
         assert directions is Directions.OUTBOUND or states(host) == ""
-        assert backend.counters() == ()
+        assert counted(backend, loop) == ()
 
 
 def test_left_overs_of_a_crashed_run_go_and_foreign_ones_stay(host: Namespace) -> None:
@@ -223,20 +233,20 @@ def test_rekey_moves_traffic_and_removal_moves_it_back(hosts: Hosts) -> None:
     old, new = child(1), child(2, spis=(0x1003, 0x2004))
 
     async def scenario(ends: Ends) -> None:
-        def sent() -> dict[int, int]:
-            return {row.child: row.outbound_packets for row in ends.backends[0].counters()}
+        async def sent() -> dict[int, int]:
+            return {row.child: row.outbound_packets for row in await counters(ends.backends[0])}
 
         for one in (old, new):
             ends.install(one)
             await exchange_datagram(hosts, ADDRESSES[4], 10)
-        assert sent() == {1: 1, 2: 1}
+        assert await sent() == {1: 1, 2: 1}
         ends.remove(2)
         await exchange_datagram(hosts, ADDRESSES[4], 10)
-        assert sent() == {1: 2}
+        assert await sent() == {1: 2}
         ends.install(new)
         ends.remove(1)
         await exchange_datagram(hosts, ADDRESSES[4], 10)
-        assert sent() == {2: 1}
+        assert await sent() == {2: 1}
 
     with_ends(hosts, XfrmBackend, scenario)
 
@@ -252,7 +262,7 @@ def test_peers_may_switch_one_after_the_other(hosts: Hosts) -> None:
         with hosts[1].entered():
             ends.backends[1].install(mirrored(new), Directions.INBOUND)
         await exchange_datagram(hosts, ADDRESSES[4], 10)
-        rows = {row.child: row for row in ends.backends[0].counters()}
+        rows = {row.child: row for row in await counters(ends.backends[0])}
         assert (rows[1].inbound_packets, rows[2].outbound_packets) == (1, 1)
 
     with_ends(hosts, XfrmBackend, scenario)

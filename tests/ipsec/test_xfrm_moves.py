@@ -21,7 +21,16 @@ from oe.reasons import Reason
 from oe.tasks import spawn
 from tests.ipsec import traffic
 from tests.ipsec.children import CLIENT, FAR_CLIENT, OURS, THEIRS, child, mirrored
-from tests.ipsec.ends import ADDRESSES, Ends, Hosts, Watch, exchange_datagram, exchange_everything, with_ends
+from tests.ipsec.ends import (
+    ADDRESSES,
+    Ends,
+    Hosts,
+    Watch,
+    counters,
+    exchange_datagram,
+    exchange_everything,
+    with_ends,
+)
 from tests.ipsec.test_xfrm import backend_in, policies, states
 
 pytestmark = [pytest.mark.netns, pytest.mark.kernel]
@@ -153,8 +162,8 @@ def test_a_peer_whose_address_changes_is_followed_and_nothing_begins_anew(hosts:
     pair = ADDRESSES[4]
 
     async def scenario(ends: Ends) -> None:
-        def totals() -> tuple[int, int]:
-            [row] = ends.backends[0].counters()
+        async def totals() -> tuple[int, int]:
+            [row] = await counters(ends.backends[0])
             return row.inbound_packets, row.outbound_packets
 
         install(ends, child())
@@ -162,9 +171,9 @@ def test_a_peer_whose_address_changes_is_followed_and_nothing_begins_anew(hosts:
         hosts[1].sh(f"ip addr add {ELSEWHERE}/24 dev cable")
         hosts[1].call(lambda: subprocess.run(["nft", "-f", "-"], input=NAT, text=True, check=True))
         ends.backends[0].move(1, ELSEWHERE, None)
-        assert totals() == (1, 1)
+        assert await totals() == (1, 1)
         await exchange_datagram(hosts, pair, 100)
-        assert totals() == (2, 2)
+        assert await totals() == (2, 2)
         assert policies(hosts[0]).count(f"src {OURS} dst {ELSEWHERE}") == 1
         assert policies(hosts[0]).count(f"src {ELSEWHERE} dst {OURS}") == 2
         copy = OutboundEsp(mirrored(child()).outbound, esn=True).seal(bytes([0x45]) + bytes(19))
