@@ -2,7 +2,7 @@
 
 A key directory holds PEM files (PKCS #8, no passphrase) named NUMBER-TYPE.pem, 0001-rsa3072.pem at first. The highest
 number is the newest key and comes first everywhere. A rollover adds a key beside the old one; publish both, and take
-the old file away when its record is gone from every cache.
+the old file away when the new one signs, and then the old record (`oe.gateway.rollover`).
 """
 
 import os
@@ -119,7 +119,7 @@ def generate(directory: Path, kind: KeyType, *, beside: bool = False) -> Path:
     if present and not beside:
         raise ConfigError(
             f"{directory} already holds {present[0].name}; `oe key new --beside` adds one more, "
-            "and the old one may go when its DNS record has left every cache"
+            "and the old one may go when the log says that the new one signs"
         )
     number = _number(present[0]) + 1 if present else 1
     path = directory / f"{number:04}-{kind}.pem"

@@ -1,6 +1,7 @@
 """What the coordinator and the IKE engine say to each other. As `oe.messages`: frozen values, tickets, deadlines."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from oe.messages import (
     ChildInstalled,
@@ -196,6 +197,8 @@ class OwnKeysChanged:
     """Coordinator → IKE: from now on we prove ourselves with one of these keys, best first. SAs in place stay."""
 
     keys: tuple[PublicKey, ...]
+    at: Mapping[Address, tuple[PublicKey, ...]] = field(default_factory=dict)
+    """Own addresses that have an order of their own."""
 
 
 @dataclass(frozen=True, slots=True)

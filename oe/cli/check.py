@@ -48,8 +48,9 @@ def check(ctx: click.Context, path: Path | None, asks_dns: bool) -> None:
     for group in Group:
         click.echo(f"{group.value:17} {nets[group]:6} nets")
     keys = load_keys(read.paths.keys).public_keys
-    for number, key in enumerate(keys):
-        click.echo(f"{'key':17} {key.fingerprint} {key.algorithm.name}{'' if number else ', signs'}")
+    for key in keys:
+        newest = ", the newest" if keys[1:] and key == keys[0] else ""
+        click.echo(f"{'key':17} {key.fingerprint} {key.algorithm.name}{newest}")
     for warning in _warnings(read, load.policies, keys):
         click.echo(f"warning: {warning}", err=True)
     if asks_dns:
@@ -86,7 +87,7 @@ def _is_published(config: Config, keys: tuple[PublicKey, ...]) -> bool:
     fine = True
     for address, looked in look_up(config.dns.resolvers, own.addresses).items():
         answer, fault = looked.answer, _fault(looked.answer, own, config)
-        told = f"published, after {1000 * looked.took:.0f} ms" if fault is None else fault
+        told = f"{_published(answer, own)}, after {1000 * looked.took:.0f} ms" if fault is None else fault
         click.echo(f"{address!s:17} {answer.grade.value:13} {told}")
         fine = fine and fault is None
     return fine
@@ -100,6 +101,13 @@ def _fault(answer: KeyAnswer, own: OwnSide, config: Config) -> str | None:
         return f"{found}: {answer.detail}; look at the resolvers, {', '.join(map(str, config.dns.resolvers))}"
     if isinstance(found, Reason):
         return f"{found}: {answer.detail}; {remedy}, or wait: caches keep the old answer"
-    if own.keys[0] in (delegation.key for delegation in answer.delegations):
-        return None
-    return f"not {own.keys[0].fingerprint}, which signs; {remedy}, and until then move that key away"
+    return None
+
+
+def _published(answer: KeyAnswer, own: OwnSide) -> str:
+    """Which of our keys is: the newest of them signs, as soon as no cache is without it."""
+    published = {delegation.key for delegation in answer.delegations}
+    if own.keys[0] in published:
+        return "published"
+    signer = next(key for key in own.keys if key in published)
+    return f"published is {signer.fingerprint}, which signs until {own.keys[0].fingerprint} is"

@@ -40,7 +40,7 @@ def new(directory: Path, kind: str, beside: bool) -> None:
     """Make a private key and print its file's name.
 
     A directory that holds a key already is left alone, with exit code 2, unless the new one shall stand beside it. It
-    signs from the next start or reload on: publish it before.
+    is used from the next start or reload on, and signs when DNS has had it for a TTL. Until then the old one does.
     """
     click.echo(generate(directory, KeyType(kind), beside=beside))
 

@@ -93,11 +93,19 @@ def document(explanation: Explanation) -> Document:
         else "anonymous"
         if credentials.is_anonymous
         else str(credentials.local),
-        "signs": explanation.own_keys[0].fingerprint if explanation.own_keys else None,
+        "signs": _signer(explanation),
         "fallback": _outcome(forecast.fallback),
         "asks_anonymously": forecast.asks_anonymously,
         "if_the_peer_begins": IF_THE_PEER_BEGINS[selection.group],
     }
+
+
+def _signer(explanation: Explanation) -> str | None:
+    """The newest of our keys that the source publishes, or the newest. A daemon that has not seen it published for long
+    enough signs with an older one."""
+    published = {delegation.key for looked in explanation.looked[1:] for delegation in looked.answer.delegations}
+    ranked = sorted(explanation.own_keys, key=lambda key: key not in published)
+    return ranked[0].fingerprint if ranked else None
 
 
 def _entry(entry: Entry | None) -> Document | None:
@@ -200,8 +208,6 @@ def _prospect(told: Document) -> Iterator[str]:
             f"the first is held up to {told['setup_budget']:g} s; we negotiate with {names} as {told['identity']}",
         )
         yield _line("", f"if nobody answers: {_stands(fallback)}; {REMEDIES[Reason.PEER_SILENT]}")
-        if told["identity"] != "anonymous" and told["signs"] not in (one["key"] for one in told["dns"][1]["records"]):
-            yield _line("", f"we sign with {told['signs']}, which is not published: the peer will not believe it")
         return
     yield _line("packets", f"{_stands(fallback) if fallback else state}: {reason}")
     if told["detail"] not in ("", *(looked["detail"] for looked in told["dns"])):

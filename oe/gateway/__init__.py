@@ -3,6 +3,7 @@
 timers.py      named deadlines
 context.py     what every part shares: settings, own side, lookups under way, the output
 preflight.py   is our own key published?
+rollover.py    which of several signs
 candidates.py  which gateways may serve a pair, from DNS answers; our own credentials
 pairs.py       what is known of each host pair
 outbound.py    from a trapped packet to a negotiation or a fallback

@@ -46,7 +46,7 @@ class GatewaySettings:
 
 @dataclass(frozen=True, slots=True)
 class OwnSide:
-    """Who we are: our addresses, the client nets we act for, our public keys (the first one signs)."""
+    """Who we are: our addresses, the client nets we act for, our public keys, newest first."""
 
     addresses: tuple[Address, ...]
     served: tuple[Network, ...]

@@ -53,7 +53,6 @@ from oe.negotiation import (
     IkeOutput,
     JudgePeer,
     NegotiationEnded,
-    OwnKeysChanged,
     PeerExpected,
     Rejected,
 )
@@ -97,7 +96,7 @@ class Gateway:
         self._outbound = Outbound(self._context, ports)
         self._children = Children(self._context, self._decisions, self._outbound, self._feed_ike)
         self._inbound = Inbound(self._context, self._decisions.find, self._feed_ike)
-        self._preflight = Preflight(self._context)
+        self._preflight = Preflight(self._context, self._feed_ike)
         self._ike = make_ike(self._inbound.admits)
         self._stopping = False
         self._draining = False
@@ -142,8 +141,7 @@ class Gateway:
         self._context.adopt(rules)
         self._inbound.learn_policies()
         if rules.keys != keys:
-            self._feed_ike(OwnKeysChanged(rules.keys), now)
-            self._preflight.start(now)
+            self._preflight.adopt_keys(now)
         let_go = []
         for pair, status in zip(self._decisions, self._decisions.status(), strict=True):
             group = select(rules.policies, pair.pair.destination).group
@@ -170,6 +168,8 @@ class Gateway:
                 self._children.lingered(subject)
             elif isinstance(subject, HostPair):
                 self._due(kind, subject, now)
+            elif isinstance(subject, Address):
+                self._preflight.look_again(subject, now)
         # Last, so that a packet whose patience ends with its pair's budget still gets the pair's verdict.
         if not _has_come(self._context.timers.deadline(), now):
             self._decisions.expire_holds(now)

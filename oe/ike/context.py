@@ -1,6 +1,6 @@
 """What all IKE SAs of one engine share: settings, the books of SAs and tickets, and the ordered output."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from oe.ike.admission import Admission
@@ -39,6 +39,8 @@ class Context:
     ) -> None:
         self.settings = settings
         self.own_keys = own_keys
+        self.own_keys_at: Mapping[Address, tuple[PublicKey, ...]] = {}
+        """Own addresses that have an order of their own."""
         self.entropy = entropy
         self.child_ids = child_ids
         self.admit = admit

@@ -117,8 +117,8 @@ class Endpoint:
                 self._with_child(child, self._check_liveness, now)
             case CloseEverything():
                 self._close_everything(now)
-            case OwnKeysChanged(keys=keys):
-                self._ctx.own_keys = keys
+            case OwnKeysChanged(keys=keys, at=at):
+                self._ctx.own_keys, self._ctx.own_keys_at = keys, at
         self._resume(now)
 
     def expire(self, now: float) -> None:

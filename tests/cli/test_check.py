@@ -70,14 +70,14 @@ def with_key(config: Path) -> PublicKey:
     return load(config.parent / "keys").public_keys[0]
 
 
-def test_keys_are_read_and_the_one_that_signs_is_told(config: Path) -> None:
+def test_keys_are_read_and_the_newest_is_told(config: Path) -> None:
     old = with_key(config)
     generate(config.parent / "keys", KeyType.ECDSA_P256, beside=True)
     new = load(config.parent / "keys").public_keys[0]
     result = check(config)
     assert (result.exit_code, result.stderr) == (0, "")
     assert [line.split(maxsplit=1)[1] for line in result.stdout.splitlines()[-2:]] == [
-        f"{new.fingerprint} ECDSA, signs",
+        f"{new.fingerprint} ECDSA, the newest",
         f"{old.fingerprint} EDDSA",
     ]
 
@@ -155,14 +155,15 @@ def test_another_key_is_published(config: Path, monkeypatch: pytest.MonkeyPatch)
     assert "`oe key show --address 192.0.2.1`" in line
 
 
-def test_a_key_that_signs_before_it_is_published(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_newer_key_that_is_not_published(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = with_key(config)
     generate(config.parent / "keys", KeyType.ED25519, beside=True)
     new = load(config.parent / "keys").public_keys[0]
     code, line = dns(config, monkeypatch, found(OURS, delegation(old)))
-    assert code == 1
-    assert f"not {new.fingerprint}, which signs; publish what" in line
-    assert dns(config, monkeypatch, found(OURS, delegation(old), delegation(new)))[0] == 0
+    assert code == 0
+    assert f"published is {old.fingerprint}, which signs until {new.fingerprint} is, after 2 ms" in line
+    code, line = dns(config, monkeypatch, found(OURS, delegation(old), delegation(new)))
+    assert (code, line.split()[2]) == (0, "published,")
 
 
 def test_a_resolver_that_is_silent_is_told_as_such(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,9 +84,12 @@ def test_a_stale_record_of_ours() -> None:
     assert ", ours" not in text
 
 
-def test_a_key_that_signs_before_it_is_published() -> None:
+def test_the_newest_published_key_signs() -> None:
     rolled = replace(explanation(found(PEER, delegation())), own_keys=(OTHER_KEY, OUR_KEY))
-    assert f"we sign with {OTHER_KEY.fingerprint}, which is not published" in told(rolled)
+    assert document(rolled)["signs"] == OUR_KEY.fingerprint
+    both = found(OURS, delegation(OUR_KEY), delegation(OTHER_KEY))
+    rolled = replace(explanation(found(PEER, delegation()), both), own_keys=(OTHER_KEY, OUR_KEY))
+    assert document(rolled)["signs"] == OTHER_KEY.fingerprint
 
 
 def test_a_slow_resolver() -> None:

@@ -164,6 +164,8 @@ class Script:
         liveness: float = 5.0,
         anonymous: Anonymous = Anonymous.NO,
         unreachable: Unreachable = Unreachable.AUTO,
+        keys: tuple[PublicKey, ...] = (OUR_KEY,),
+        addresses: tuple[Address, ...] = (OURS, ip_address("2001:db8::1")),
     ) -> None:
         entries = [Entry(ip_network(net), group, str(group), 1, net) for net, group in NETS.items()]
         self.policies = PolicySet.of(entries)[0]
@@ -181,7 +183,7 @@ class Script:
             self.ike = FakeIke(admits)
             return self.ike
 
-        own = OwnSide((OURS, ip_address("2001:db8::1")), tuple(ip_network(net) for net in served), (OUR_KEY,))
+        own = OwnSide(addresses, tuple(ip_network(net) for net in served), keys)
         settings = GatewaySettings(
             group_settings(anonymous, unreachable), setup_budget=3.0, max_pairs=max_pairs, liveness=liveness
         )

@@ -224,5 +224,5 @@ def test_strangers_are_admitted_by_the_new_rules() -> None:
 def test_other_keys_are_told_to_the_engine_and_looked_for_in_dns() -> None:
     script = Script(answers=())
     commands, _ = adopt(script, replace(rules(), keys=(OTHER_KEY, OUR_KEY)))
-    assert script.ike.heard == [OwnKeysChanged((OTHER_KEY, OUR_KEY))]
+    assert script.ike.heard == [OwnKeysChanged((OUR_KEY, OTHER_KEY))]
     assert OURS in [command.owner for command in commands if isinstance(command, LookUpKeys)]

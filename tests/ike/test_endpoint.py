@@ -151,6 +151,20 @@ def test_other_keys_prove_us_from_the_next_handshake_on() -> None:
     assert [row.peer_key for row in other.endpoint.snapshot()] == [one.key]
 
 
+def test_an_address_may_have_an_order_of_keys_of_its_own() -> None:
+    world = World()
+    one, other = world.pair()
+    unknown, elsewhere = public_key(private_key("ed25519", 8)), one.address + 1
+    one.feed(OwnKeysChanged((unknown, one.key), {one.address: (one.key, unknown), elsewhere: (unknown,)}))
+    one.negotiate(other)
+    world.run(1.0)
+    assert one.signed_with == [one.key]
+    one.feed(OwnKeysChanged((unknown, one.key)))
+    world.host("192.0.2.3").negotiate(one)
+    world.run(1.0)
+    assert one.signed_with == [one.key, unknown]
+
+
 def test_people_see_what_stands() -> None:
     world, one, other = connected()
     (row,) = one.endpoint.snapshot()

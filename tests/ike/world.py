@@ -150,6 +150,7 @@ class Host:
         self.kernel: dict[int, KernelChild] = {}
         self.kernel_log: list[tuple[float, frozenset[tuple[int, bool, bool]]]] = []
         self.sent: list[SendDatagram] = []
+        self.signed_with: list[PublicKey] = []
         self.rejected: Counter[Reason] = Counter()
         self.details: list[str] = []
         self.notes: list[Note] = []
@@ -263,6 +264,7 @@ class Host:
                 self.sent.append(output)
                 self.world.carry(output)
             case SignOctets():
+                self.signed_with.append(output.key)
                 signature = sign(self.private, output.scheme, output.octets)
                 self.answer(output, OctetsSigned(output.ticket, signature))
             case ReserveSpi():

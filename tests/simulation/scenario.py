@@ -188,7 +188,7 @@ _TROUBLES: dict[Theme, dict[Kind, float]] = {
     },
     Theme.SHORT_LIVES: {Kind.INSTALL_FAILS: 0.0, Kind.INFORMATIONAL_LOST: 3.0},
     Theme.DARKNESS: {Kind.DARK: 25.0, Kind.ONE_WAY: 25.0},
-    Theme.NAMES: {Kind.DNS_OUTAGE: 8.0, Kind.DNS_FAILING: 8.0, Kind.WITHDRAWAL: 10.0},
+    Theme.NAMES: {Kind.DNS_OUTAGE: 8.0, Kind.DNS_FAILING: 8.0, Kind.WITHDRAWAL: 10.0, Kind.ROLLOVER: 15.0},
     Theme.NAT: {Kind.REBIND: 0.0, Kind.CRASH: 5.0, Kind.FLUSH: 0.0},
     Theme.ATTACK: {},
     Theme.IDLE: {},

@@ -97,6 +97,9 @@ class Run:
     def rest(self) -> None:
         """Nobody talks any more: in the end nothing is left."""
         self._traffic.until = self._clock.now
+        for station in self._world.stations:
+            # Their operators end a rollover: until then own records are watched.
+            station.reload(station.policies, station.keys[:1])
         ends = self._clock.now + REST_TIME
         while left := next(self._left_over(), ""):
             if self._clock.now >= ends:

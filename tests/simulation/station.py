@@ -175,7 +175,7 @@ class Station:
 
     @property
     def key(self) -> PublicKey:
-        """The one that signs."""
+        """The newest."""
         return self.keys[0]
 
     def make_key(self) -> PublicKey:

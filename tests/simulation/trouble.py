@@ -59,17 +59,18 @@ def _reload(_world: World, station: Station) -> Undo:
 
 def _replace_key(world: World, station: Station) -> Undo:
     new = station.make_key()
-    world.zone.replace(station.key, new)
+    for old in station.keys:
+        world.zone.replace(old, new)
     station.keys = (new,)
     station.crash()
     return station.start
 
 
 def _roll_over(world: World, station: Station) -> Undo:
-    """As it should be done: published first, used later."""
-    new = station.make_key()
-    world.zone.add(station.key, new)
-    return lambda: station.reload(station.policies, (new, *station.keys))
+    """The daemon has the new key before DNS has."""
+    new, old = station.make_key(), station.keys[-1]
+    station.reload(station.policies, (new, *station.keys))
+    return lambda: world.zone.add(old, new)
 
 
 def _rebind(world: World, _station: Station) -> None:

@@ -54,7 +54,7 @@ class Missing(StrEnum):
 def choose_own_key(ctx: Context, sa: IkeSa) -> tuple[PublicKey, SignatureScheme] | None:
     """The first of our keys with which we can sign so that the peer can verify."""
     hashes = sa.agreed[0].peer_hashes
-    for key in ctx.own_keys:
+    for key in ctx.own_keys_at.get(sa.local.address, ctx.own_keys):
         if (scheme := choose_scheme(key, hashes)) is not None:
             return key, scheme
     return None
