@@ -6,15 +6,17 @@ Nothing secret leaves through here, and nothing that a peer or DNS wrote reaches
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TextIO, cast
 
 import structlog
 
+from oe.ike.nat import Nat
+from oe.ike.view import IkeSaRow
 from oe.messages import Note
-from oe.model import PairStatus
+from oe.model import ID_NULL, PairStatus
 from oe.reasons import Reason
 
 Row = dict[str, str | int | float | None]
@@ -140,9 +142,14 @@ class DaemonStatus:
     """One row for each netfilter queue: its number and statistics."""
 
 
-def status_document(daemon: DaemonStatus, pairs: Iterable[PairStatus], now: float) -> dict[str, object]:
-    """The document of `oe status --json`; `pairs` in it is an iterator of rows, made as they are read."""
-    return {
+def status_document(
+    daemon: DaemonStatus, pairs: Iterable[PairStatus], now: float, ike_sas: Iterable[IkeSaRow] | None = None
+) -> dict[str, object]:
+    """The document of `oe status --json`; `pairs` in it is an iterator of rows, made as they are read.
+
+    So is `ike_sas`, which is there only when it was asked for.
+    """
+    document: dict[str, object] = {
         "version": daemon.version,
         "backend": daemon.backend,
         "backend_why": daemon.backend_why,
@@ -150,13 +157,9 @@ def status_document(daemon: DaemonStatus, pairs: Iterable[PairStatus], now: floa
         "policy_problems": list(daemon.policy_problems),
         "reasons": dict(daemon.reasons),
         "queues": [dict(queue) for queue in daemon.queues],
-        "pairs": _rows(pairs, daemon.backend, now),
+        "pairs": (pair_row(pair, daemon.backend, now) for pair in pairs),
     }
-
-
-def _rows(pairs: Iterable[PairStatus], backend: str, now: float) -> Iterator[Row]:
-    for pair in pairs:
-        yield pair_row(pair, backend, now)
+    return document if ike_sas is None else document | {"ike_sas": (ike_row(sa, now) for sa in ike_sas)}
 
 
 def pair_row(status: PairStatus, backend: str, now: float) -> Row:
@@ -191,4 +194,38 @@ def pair_row(status: PairStatus, backend: str, now: float) -> Row:
         "packets_out": counters.outbound_packets if counters else None,
         "octets_in": counters.inbound_octets if counters else None,
         "octets_out": counters.outbound_octets if counters else None,
+    }
+
+
+_TRANSLATED = {Nat.WE: "local", Nat.PEER: "remote", Nat.WE | Nat.PEER: "both"}
+
+
+def ike_row(sa: IkeSaRow, now: float) -> Row:
+    """One IKE SA for `oe status --ike`. What is not known, or not the case, is null; times are seconds.
+
+    `nat`: at which end there is one. `since`: how long it lasts; `rekey`: in how long we ask for its successor. As long
+    as `authentication` is null, `identity` is what we expect or the peer claims.
+    """
+    key, suite, identity = sa.peer_key, sa.suite, sa.peer_identity
+    return {
+        "local": str(sa.local.address),
+        "local_port": sa.local.port,
+        "remote": str(sa.remote.address),
+        "remote_port": sa.remote.port,
+        "nat": _TRANSLATED.get(sa.nat),
+        "role": sa.role.value,
+        "state": sa.state.value,
+        "identity": printable(str(identity)) if identity not in (None, ID_NULL) else None,
+        "authentication": sa.authentication.name.lower() if sa.authentication is not None else None,
+        "key": key.fingerprint if key else None,
+        "key_algorithm": key.algorithm.name if key else None,
+        "encryption": suite.encryption if suite else None,
+        "prf": suite.prf if suite else None,
+        "key_exchange": suite.key_exchange if suite else None,
+        "additional_key_exchange": suite.additional_key_exchange if suite else None,
+        "spi_local": f"{sa.local_spi:016x}",
+        "spi_remote": f"{sa.remote_spi:016x}" if sa.remote_spi else None,
+        "since": round(now - sa.since, 3),
+        "rekey": round(max(sa.rekey - now, 0.0), 3) if sa.rekey is not None else None,
+        "children": len(sa.children),
     }

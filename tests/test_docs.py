@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from docs import generate
 from oe.cli.main import COMMANDS
-from oe.cli.status import AUTHENTICATION, COLUMNS
+from oe.cli.status import AUTHENTICATION, COLUMNS, IKE_COLUMNS, IKE_STYLES
 from oe.config import Config
 from oe.model import Group, SocketAddress
 from oe.policy.files import parse_network
@@ -102,6 +102,12 @@ def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
 def test_every_column_of_status_is_explained() -> None:
     columns = [row[0].strip("`") for row in rows(OPERATIONS, "Status") if row[0].strip("`") in COLUMNS]
     assert columns == list(COLUMNS)
+
+
+def test_every_column_and_state_of_ike_sas_is_explained() -> None:
+    found = {name: row[1] for row in rows(OPERATIONS, "IKE SAs") for name in re.findall(r"`([a-z]+)`", row[0])}
+    assert set(found) == {*IKE_COLUMNS, "nat", "identity"}
+    assert set(re.findall(r"`([a-z-]+)`", found["state"])) == set(IKE_STYLES)
 
 
 def test_every_counter_of_the_table_is_explained() -> None:

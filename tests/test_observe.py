@@ -13,8 +13,14 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oe.ike.nat import Nat
+from oe.ike.sa import Role
+from oe.ike.states import State
+from oe.ike.view import IkeSaRow, Suite
 from oe.messages import Note
 from oe.model import (
+    ID_NULL,
+    Anonymity,
     ChildCounters,
     ChildSa,
     EspCipher,
@@ -22,6 +28,8 @@ from oe.model import (
     Grade,
     Group,
     HostPair,
+    Identity,
+    IdentityKind,
     KeyAlgorithm,
     Mode,
     PairState,
@@ -29,8 +37,9 @@ from oe.model import (
     PublicKey,
     RecordKind,
     Secret,
+    SocketAddress,
 )
-from oe.observe import Counters, DaemonStatus, configure_log, pair_row, printable, status_document, write_note
+from oe.observe import Counters, DaemonStatus, configure_log, ike_row, pair_row, printable, status_document, write_note
 from oe.reasons import Reason
 
 NOW = 1000.0
@@ -78,6 +87,22 @@ PROTECTED = replace(
     expires=None,
     child=CHILD,
     counters=ChildCounters(3, 10, 1000, 20, 2000),
+)
+IKE_SA = IkeSaRow(
+    local_spi=0xC0FFEE00,
+    remote_spi=0xBEEF000000000001,
+    role=Role.RESPONDER,
+    state=State.ESTABLISHED,
+    local=SocketAddress(ip_address("192.0.2.1"), 4500),
+    remote=SocketAddress(ip_address("198.51.100.7"), 61000),
+    nat=Nat.PEER,
+    peer_identity=Identity.of(ip_address("10.0.0.7")),
+    peer_key=KEY,
+    authentication=Anonymity.AUTHENTICATED,
+    suite=Suite("AES-GCM-256", "HMAC-SHA2-512", "X25519", "ML-KEM-768"),
+    since=NOW - 250.0,
+    rekey=NOW + 3600.0,
+    children=(3, 4),
 )
 
 Log = Callable[..., io.StringIO]
@@ -239,6 +264,61 @@ def test_the_document_is_json_but_for_its_lazy_pairs() -> None:
         "reasons": {"no-key": 2},
         "queues": [{"number": 50}],
     }
+
+
+def test_ike_sas_are_in_the_document_only_when_asked_for() -> None:
+    daemon = DaemonStatus("0.1.0", "xfrm", "the kernel has ESP", 1.0, (), {}, ())
+    assert "ike_sas" not in status_document(daemon, [], NOW)
+    for asked in ((), (IKE_SA,)):
+        rows = status_document(daemon, [], NOW, asked)["ike_sas"]
+        assert isinstance(rows, Iterator)
+        assert list(rows) == [ike_row(sa, NOW) for sa in asked]
+
+
+def test_an_established_ike_sa() -> None:
+    assert ike_row(IKE_SA, NOW) == {
+        "local": "192.0.2.1",
+        "local_port": 4500,
+        "remote": "198.51.100.7",
+        "remote_port": 61000,
+        "nat": "remote",
+        "role": "responder",
+        "state": "established",
+        "identity": "10.0.0.7",
+        "authentication": "authenticated",
+        "key": KEY.fingerprint,
+        "key_algorithm": "RSA",
+        "encryption": "AES-GCM-256",
+        "prf": "HMAC-SHA2-512",
+        "key_exchange": "X25519",
+        "additional_key_exchange": "ML-KEM-768",
+        "spi_local": "00000000c0ffee00",
+        "spi_remote": "beef000000000001",
+        "since": 250.0,
+        "rekey": 3600.0,
+        "children": 2,
+    }
+
+
+def test_an_ike_sa_of_which_little_is_known_yet() -> None:
+    begun = replace(IKE_SA, remote_spi=0, state=State.STARTED, nat=Nat.NOBODY, suite=None, rekey=None, children=())
+    row = ike_row(replace(begun, peer_identity=None, peer_key=None, authentication=None), NOW)
+    ends, whose = {"local", "local_port", "remote", "remote_port"}, {"role", "state", "spi_local", "since", "children"}
+    assert {name for name, value in row.items() if value is not None} == ends | whose
+
+
+def test_an_ike_sa_with_nobody_in_particular() -> None:
+    row = ike_row(replace(IKE_SA, peer_identity=ID_NULL, peer_key=None, authentication=Anonymity.ANONYMOUS), NOW)
+    assert (row["identity"], row["key"], row["authentication"]) == (None, None, "anonymous")
+
+
+def test_an_identity_does_nothing_to_a_terminal() -> None:
+    row = ike_row(replace(IKE_SA, peer_identity=Identity(IdentityKind.FQDN, b"a\x1b[2J")), NOW)
+    assert row["identity"] == "@a\\x1b[2J"
+
+
+def test_a_rekey_that_is_late_is_due_now() -> None:
+    assert ike_row(replace(IKE_SA, rekey=NOW - 1), NOW)["rekey"] == 0.0
 
 
 class Full(io.StringIO):

@@ -3,15 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from re import compile
 
 import click
 
 from oe.cli.lookups import look_up
 from oe.cli.options import configured
 from oe.config import Config, load_config
-from oe.configvalues import near
-from oe.daemon.machine import global_addresses, own_addresses
+from oe.daemon.machine import global_addresses, own_side
+from oe.daemon.reload import misnamed
 from oe.errors import ConfigError
 from oe.gateway import OwnSide
 from oe.gateway.candidates import own_credentials
@@ -21,9 +20,6 @@ from oe.policy.files import load_policies
 from oe.policy.groups import PolicySet
 from oe.policy.outcome import Dnssec
 from oe.reasons import Reason
-
-_BACK_UP = compile(r"^\.|~$|\.(bak|old|orig|save|dpkg-\w+)$")
-"""What editors and packages leave behind is nobody's slip."""
 
 
 @click.command()
@@ -41,7 +37,7 @@ def check(ctx: click.Context, path: Path | None, asks_dns: bool) -> None:
     """
     read = load_config(path)
     load = load_policies(read.paths.policies)
-    problems = [*map(str, load.problems), *_strangers(read.paths.policies)]
+    problems = [*map(str, load.problems), *misnamed(read.paths.policies)]
     if problems:
         raise ConfigError("\n".join(problems))
     nets = Counter(entry.group for entry in load.policies.entries)
@@ -55,15 +51,6 @@ def check(ctx: click.Context, path: Path | None, asks_dns: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
     if asks_dns:
         ctx.exit(0 if _is_published(read, keys) else 1)
-
-
-def _strangers(directory: Path) -> Iterator[str]:
-    """Files that look like a group's and are none: nobody reads them."""
-    names = [group.value for group in Group]
-    for path in sorted(directory.iterdir()):
-        hint = near(path.name.lower(), names)
-        if hint and path.name not in names and not _BACK_UP.search(path.name):
-            yield f"{path}: no group has this name, and nothing reads the file; allowed: {', '.join(names)}{hint}"
 
 
 def _warnings(config: Config, policies: PolicySet, keys: tuple[PublicKey, ...]) -> Iterator[str]:
@@ -83,7 +70,7 @@ def _warnings(config: Config, policies: PolicySet, keys: tuple[PublicKey, ...]) 
 
 def _is_published(config: Config, keys: tuple[PublicKey, ...]) -> bool:
     """Print what DNS says of each of our addresses; whether all of it is fine."""
-    own = OwnSide(own_addresses(config.gateway.addresses, global_addresses()), config.gateway.serve, keys)
+    own = own_side(config, global_addresses(), keys)
     fine = True
     for address, looked in look_up(config.dns.resolvers, own.addresses).items():
         answer, fault = looked.answer, _fault(looked.answer, own, config)

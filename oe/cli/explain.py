@@ -13,9 +13,8 @@ from oe.cli.narrative import Document, Explanation, document, story
 from oe.cli.options import ADDRESS, configured
 from oe.config import Config, load_config
 from oe.control import ask
-from oe.daemon.machine import global_addresses, own_addresses
+from oe.daemon.machine import global_addresses, own_side
 from oe.errors import MachineLacks, OeError
-from oe.gateway import OwnSide
 from oe.keystore import load as load_keys
 from oe.model import Address, HostPair
 from oe.policy.files import load_policies
@@ -54,9 +53,7 @@ def explain(ctx: click.Context, destination: Address, source: Address | None, pa
 def _explain(config: Config, destination: Address, source: Address | None) -> Explanation:
     load, present = load_policies(config.paths.policies), global_addresses()
     problems = tuple(map(str, load.problems))
-    own = OwnSide(
-        own_addresses(config.gateway.addresses, present), config.gateway.serve, load_keys(config.paths.keys).public_keys
-    )
+    own = own_side(config, present, load_keys(config.paths.keys).public_keys)
     pair = HostPair(source or _source_towards(destination), destination)
     selection = select(load.policies, destination)
     forecast = by_address(pair, own, present, selection)

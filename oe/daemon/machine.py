@@ -7,11 +7,12 @@ from oe.config import Backend as BackendChoice
 from oe.config import Config
 from oe.dnskeys.loopback import resolver_owner
 from oe.errors import MachineLacks
+from oe.gateway import OwnSide
 from oe.ipsec import route_wire
 from oe.ipsec.model import Backend, BackendName, Probe
 from oe.ipsec.netlink import NETLINK_ROUTE, Netlink
 from oe.ipsec.probe import create, probe
-from oe.model import Address, Interval
+from oe.model import Address, Interval, PublicKey
 from oe.policy.groups import PolicySet
 from oe.trap.spec import TrapSpec, Tunnel
 
@@ -39,6 +40,11 @@ def own_addresses(configured: tuple[Address, ...], present: tuple[Address, ...])
     if not present:
         raise MachineLacks("this machine has no global address", "configure the network before starting oe")
     return configured or present
+
+
+def own_side(config: Config, present: tuple[Address, ...], keys: tuple[PublicKey, ...]) -> OwnSide:
+    """Who we are by this configuration, on a machine with the addresses `present`. Raises what `own_addresses` does."""
+    return OwnSide(own_addresses(config.gateway.addresses, present), config.gateway.serve, keys)
 
 
 def choose_backend(choice: BackendChoice) -> tuple[Backend, Probe]:

@@ -1,6 +1,7 @@
 """The coordinator and its IKE engine, made of what the operator wrote."""
 
 import os
+from collections.abc import Callable
 from itertools import count
 
 import structlog
@@ -19,8 +20,8 @@ HOLD_MARGIN = 0.5
 """Seconds that a packet may wait beyond the setup budget: it must still be there when the budget's verdict comes."""
 
 
-def make_gateway(found: Input, addresses: tuple[Address, ...]) -> Gateway:
-    """For a machine with these addresses to negotiate from."""
+def make_gateway(found: Input, addresses: tuple[Address, ...]) -> tuple[Gateway, Endpoint]:
+    """For a machine with these addresses to negotiate from. The engine is the coordinator's to drive: others look."""
     config, rules, tickets = found.config, found.rules(), count(1)
     own = OwnSide(addresses, rules.served, rules.keys)
     log = structlog.get_logger()
@@ -37,7 +38,7 @@ def make_gateway(found: Input, addresses: tuple[Address, ...]) -> Gateway:
     holds = HoldTable(
         per_pair=gateway.hold_per_pair, total=gateway.hold_in_all, patience=gateway.setup_budget + HOLD_MARGIN
     )
-    ike = IkeSettings(
+    ike_settings = IkeSettings(
         additional_key_exchange=config.ike.additional_key_exchange,
         nat_port=config.ike.nat_port,
         child_lifetime=gateway.child_lifetime,
@@ -45,15 +46,14 @@ def make_gateway(found: Input, addresses: tuple[Address, ...]) -> Gateway:
         ike_lifetime=gateway.ike_lifetime,
     )
     crash_secret = _crash_secret(config)
-    return Gateway(
-        settings,
-        rules.policies,
-        own,
-        lambda admits: Endpoint(ike, own.keys, os.urandom, admits, tickets, count(1), crash_secret),
-        holds,
-        tickets,
-        os.urandom,
-    )
+    engines: list[Endpoint] = []
+
+    def make_ike(admits: Callable[[Address], bool]) -> Endpoint:
+        engines.append(Endpoint(ike_settings, own.keys, os.urandom, admits, tickets, count(1), crash_secret))
+        return engines[0]
+
+    made = Gateway(settings, rules.policies, own, make_ike, holds, tickets, os.urandom)
+    return made, engines[0]
 
 
 def _crash_secret(config: Config) -> Secret | None:

@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from re import compile
 
 from pydantic import BaseModel
 
 from oe.config import DEFAULT_PATH, Config, load_config
+from oe.configvalues import near
 from oe.control import Json
 from oe.errors import ConfigError
 from oe.gateway import Rules
@@ -32,6 +34,9 @@ GIVE_WAY = 0.0001
 """Seconds that the event loop may have to wait for the interpreter, with every system call that it makes, while a
 thread reads files. With Python's 5 ms user space ESP all but stands still meanwhile."""
 
+_BACK_UP = compile(r"^\.|~$|\.(bak|old|orig|save|dpkg-\w+)$")
+"""What editors and packages leave behind is nobody's slip."""
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -40,6 +45,8 @@ class Input:
     config: Config
     policies: PolicyLoad
     keys: KeyStore
+    misnamed: tuple[str, ...]
+    """What `misnamed` found."""
 
     def rules(self) -> Rules:
         """What of it the coordinator goes by."""
@@ -49,7 +56,21 @@ class Input:
 
 def read_input(config: Config) -> Input:
     """The policy and the keys that `config` names. Raises ConfigError; a bad line in a policy file is none."""
-    return Input(config, load_policies(config.paths.policies), load_keys(config.paths.keys))
+    directory = config.paths.policies
+    return Input(config, load_policies(directory), load_keys(config.paths.keys), misnamed(directory))
+
+
+def misnamed(directory: Path) -> tuple[str, ...]:
+    """Files in a directory of policies that look like a group's and are none, each in a sentence: nobody reads them."""
+    names = [group.value for group in Group]
+    found = []
+    for path in sorted(directory.iterdir()):
+        hint = near(path.name.lower(), names)
+        if hint and path.name not in names and not _BACK_UP.search(path.name):
+            found.append(
+                f"{path}: no group has this name, and nothing reads the file; allowed: {', '.join(names)}{hint}"
+            )
+    return tuple(found)
 
 
 def read_anew(path: Path | None, before: Input) -> Input:

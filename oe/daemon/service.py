@@ -70,6 +70,7 @@ def run(config: Config, path: Path | None) -> int:
         log.error("policy-problem", problem=str(problem))
     if found.policies.policies.closed:
         log.error("policy-closed", meaning="until `private` is mended every destination but `block` counts as private")
+    _warn(found)
     if not found.keys.public_keys:
         log.warning("no-key", remedy=f"make one with `oe key new --dir {config.paths.keys}` and publish it")
     judge(found, ())
@@ -80,6 +81,13 @@ def run(config: Config, path: Path | None) -> int:
 
     with asyncio.Runner() as runner:
         return runner.run(serve())
+
+
+def _warn(found: Input) -> None:
+    """Of what stops neither a start nor a reload."""
+    log = structlog.get_logger()
+    for problem in found.misnamed:
+        log.warning("policy-file-misnamed", problem=problem)
 
 
 class Service:
@@ -105,7 +113,7 @@ class Service:
         self._hangup_waits = False
         self._finished = asyncio.Event()
         self._started = self._loop.time()
-        self._gateway = make_gateway(found, addresses)
+        self._gateway, self._ike = make_gateway(found, addresses)
 
     async def serve(self) -> int:
         """Start, work until told to stop, stop. 0 after an orderly stop."""
@@ -259,7 +267,8 @@ class Service:
 
     # --- the operator ------------------------------------------------------------------------------------------
 
-    def _status(self, _request: Json) -> Json:
+    def _status(self, request: Json) -> Json:
+        """With `"ike": true` there are IKE SAs in the answer, too."""
         now = self._loop.time()
         daemon = DaemonStatus(
             version=version("oe"),
@@ -270,7 +279,8 @@ class Service:
             reasons=self._hands.counters.with_those_of(self._gateway.reasons, self._backend.statistics()),
             queues=self._hands.queue_rows(),
         )
-        return status_document(daemon, self._gateway.snapshot(), now)
+        ike_sas = self._ike.snapshot() if request.get("ike") else None
+        return status_document(daemon, self._gateway.snapshot(), now, ike_sas)
 
     async def _flush(self, request: Json) -> Json:
         """`{"source": A, "destination": B}` forgets one pair, without them all; how many there were.
@@ -345,6 +355,7 @@ class Service:
             let_go = self._gateway.adopt(found.rules(), self._loop.time())
             self._carry_out()
         configure_log(config.log.level.value, json_lines=config.log.json_lines)
+        _warn(found)
         told = await asyncio.to_thread(report, before, found, let_go, len(self._gateway.snapshot()))
         self._log.info("reloaded", pairs_let_go=told["pairs_let_go"], pairs_kept=told["pairs_kept"])
         return told

@@ -13,7 +13,6 @@ of our own making, ends that IKE SA and no other.
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import count
 from typing import TypeVarTuple
@@ -34,8 +33,9 @@ from oe.ike.reach import follow_esp, keep_mapping
 from oe.ike.sa import Answer, IkeSa, Role, Timer
 from oe.ike.settings import IkeSettings
 from oe.ike.states import State
+from oe.ike.view import IkeSaRow, view
 from oe.messages import ChildInstalled, DatagramReceived, OctetsSigned, PeerMoved, SpiReserved
-from oe.model import ID_NULL, Address, Anonymity, Identity, PublicKey, Secret, SocketAddress
+from oe.model import ID_NULL, Address, Anonymity, PublicKey, Secret
 from oe.negotiation import (
     CheckLiveness,
     CloseChild,
@@ -56,23 +56,6 @@ DUE_AT_ONCE = 32
 """IKE SAs whose timers are seen to in one call of `expire`: packets in the trap wait meanwhile."""
 NOBODY = IPv4Address(0)
 """Stands for the remote address where there is none to blame: an answer to a ticket that is no longer known."""
-
-
-@dataclass(frozen=True, slots=True)
-class IkeSaRow:
-    """One IKE SA as people see it."""
-
-    local_spi: int
-    remote_spi: int
-    role: Role
-    state: State
-    local: SocketAddress
-    remote: SocketAddress
-    peer_identity: Identity | None
-    peer_key: PublicKey | None
-    since: float
-    """When it began, monotonic seconds."""
-    children: tuple[int, ...]
 
 
 class Endpoint:
@@ -148,21 +131,7 @@ class Endpoint:
 
     def snapshot(self) -> tuple[IkeSaRow, ...]:
         """All IKE SAs, oldest first."""
-        return tuple(
-            IkeSaRow(
-                sa.local_spi,
-                sa.remote_spi,
-                sa.role,
-                sa.state,
-                sa.local,
-                sa.remote,
-                sa.peer_identity,
-                sa.peer_key,
-                sa.created,
-                tuple(sa.children),
-            )
-            for sa in self._ctx.sas.values()
-        )
+        return tuple(map(view, self._ctx.sas.values()))
 
     # --- containment and timers ---
 

@@ -197,6 +197,8 @@ class IkeSa:
     refusals: int = 0
     """How often in a row the peer did not want to rekey it."""
     beginning: Beginning | None = None
+    chosen: ChosenIke | None = None
+    """Its algorithms; of a successor those of the rekey that made it."""
     agreement: Agreement | None = None
     keys: IkeKeys | None = None
     ciphers: tuple[SkCipher, SkCipher] | None = None
@@ -207,8 +209,6 @@ class IkeSa:
     """The key that proved it; None for an anonymous one (RFC 7619)."""
     own_anonymity: Anonymity = Anonymity.AUTHENTICATED
     """How we are authenticated to it."""
-    is_hybrid: bool = False
-    """Its keys come from an additional key exchange, too, and so shall those of its successor."""
     halfway: Halfway | None = None
     """A rekey that the peer asked for."""
     heard: bytes = b""
@@ -245,6 +245,11 @@ class IkeSa:
     def is_proved(self) -> bool:
         """ESTABLISHED, now or once, with a peer that proved its identity; an anonymous one never did."""
         return self.established is not None and self.peer_key is not None
+
+    @property
+    def is_hybrid(self) -> bool:
+        """An additional key exchange belongs to its keys, and shall to those of its successor."""
+        return self.chosen is not None and self.chosen.additional is not None
 
     @property
     def is_only_begun(self) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from oe.config import read_config
-from oe.daemon.machine import own_addresses, trap_spec
+from oe.daemon.machine import own_addresses, own_side, trap_spec
 from oe.errors import MachineLacks
-from oe.model import Group
+from oe.model import Group, KeyAlgorithm, PublicKey
 from oe.policy.groups import Entry, PolicySet
 from tests.daemon.test_hands import FakeBackend, Machine
 
@@ -33,6 +33,19 @@ def test_trap_of_a_userspace_tunnel_knows_its_size() -> None:
     spec = trap_spec(CONFIG, POLICIES, FakeBackend(Machine("oe0")))
     assert spec.tunnel is not None
     assert (spec.tunnel.interface, spec.tunnel.mtu) == ("oe0", 1400)
+
+
+def test_our_own_side_speaks_for_the_configured_addresses_and_the_served_nets() -> None:
+    one, other, client = (ip_address(text) for text in ("192.0.2.1", "2001:db8::1", "203.0.113.7"))
+    key = PublicKey(KeyAlgorithm.EDDSA, b"k" * 32)
+    own = own_side(CONFIG, (one, other), (key,))
+    assert (own.addresses, own.keys) == ((one, other), (key,))
+    assert own.serves(client)
+    assert not own.is_own(client)
+    chosen = read_config(b'[gateway]\naddresses = ["192.0.2.1"]', Path("oe.toml"))
+    assert own_side(chosen, (one, other), ()).addresses == (one,)
+    with pytest.raises(MachineLacks, match=r"192\.0\.2\.1"):
+        own_side(chosen, (other,), ())
 
 
 @pytest.fixture

@@ -77,6 +77,16 @@ def test_every_bad_line_is_told(files: Files) -> None:
     assert len(files.refused().splitlines()) == 2
 
 
+def test_a_file_with_nearly_the_name_of_a_group_is_told_and_stops_nothing(files: Files) -> None:
+    assert files.before.misnamed == ()
+    for name in ("privat", "Clear", "private~", "README"):
+        files.write(name, "203.0.113.0/24\n")
+    for found in (files.start(), files.reload()):
+        assert [told.partition(":")[0].rpartition("/")[2] for told in found.misnamed] == ["Clear", "privat"]
+        assert found.misnamed[1].endswith('block (did you mean "private"?)')
+        assert [entry.group for entry in found.policies.policies.entries] == [Group.PRIVATE]
+
+
 def test_a_configuration_that_cannot_be_read(files: Files) -> None:
     files.config.write_text(f'{PATHS}[gateway]\nsetup-budget = "soon"\n')
     assert 'gateway.setup-budget: found "soon"; allowed: a duration' in files.refused()

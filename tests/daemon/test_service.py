@@ -19,6 +19,7 @@ from oe.daemon.reload import GIVE_WAY, Input, read_input
 from oe.daemon.service import MOST_WAITING, Service, run
 from oe.errors import ConfigError, KernelError
 from oe.gateway import Rules
+from oe.ipsec.model import BackendName
 from oe.keystore import KeyType, generate, load
 from oe.messages import (
     Command,
@@ -30,7 +31,8 @@ from oe.messages import (
     ReadCounters,
     Undecide,
 )
-from oe.model import HostPair, SocketAddress
+from oe.model import HostPair, Identity, SocketAddress
+from oe.negotiation import Negotiate
 from oe.observe import Counters
 from oe.reasons import Reason
 
@@ -233,6 +235,7 @@ def test_status_and_flush_over_the_control_socket(host: Host) -> None:
         host.ping("198.51.100.1")
         status = ask(host.run_dir, {"ask": "status"})
         assert isinstance(status["pairs"], list)
+        assert ask(host.run_dir, {"ask": "status", "ike": True}).keys() - status.keys() == {"ike_sas"}
         assert [(row["destination"], row["state"]) for row in status["pairs"]] == [("198.51.100.1", "clear")]
         with pytest.raises(Refused, match="two addresses"):
             ask(host.run_dir, {"ask": "flush", "source": "here"})
@@ -284,20 +287,46 @@ class Told:
             self._service._feed(CountersRead(()))
 
 
-def test_what_a_timer_brought_is_carried_out_before_the_events_that_it_leads_to(tmp_path: Path) -> None:
+def unstarted(directory: Path) -> Service:
+    """A service with nothing but its engines; a loop must run."""
     for name in ("policies", "keys"):
-        (tmp_path / name).mkdir(mode=0o700)
-    (tmp_path / "oe.toml").write_text('[paths]\npolicies = "policies"\nkeys = "keys"\nstate = "state"\n')
-    config = load_config(tmp_path / "oe.toml")
+        (directory / name).mkdir(mode=0o700)
+    path = directory / "oe.toml"
+    path.write_text('[paths]\npolicies = "policies"\nkeys = "keys"\nstate = "state"\n')
+    return Service(read_input(load_config(path)), path, (PAIR.source,))
 
+
+def test_what_a_timer_brought_is_carried_out_before_the_events_that_it_leads_to(tmp_path: Path) -> None:
     async def ring() -> list[Command]:
-        service = Service(read_input(config), None, (ip_address("192.0.2.1"),))
+        service = unstarted(tmp_path)
         told = Told(service)
         service.__dict__ |= {"_gateway": told, "_hands": told}
         service._ring()
         return told.carried_out
 
     assert asyncio.run(ring()) == [ReadCounters(), Undecide(PAIR), Finish()]
+
+
+def test_status_has_the_ike_sas_of_the_coordinators_engine_when_asked(tmp_path: Path) -> None:
+    ends = SocketAddress(PAIR.source, 500), SocketAddress(PAIR.destination, 500)
+    identities = Identity.of(PAIR.source), Identity.of(PAIR.destination)
+
+    async def play() -> None:
+        service = unstarted(tmp_path)
+        service.__dict__ |= {
+            "_backend": SimpleNamespace(name=BackendName.XFRM, statistics=dict),
+            "_backend_found": SimpleNamespace(why="a test"),
+            "_hands": SimpleNamespace(counters=Counters(), queue_rows=tuple),
+        }
+        now = service._loop.time()
+        service._gateway._feed_ike(Negotiate(1, PAIR, *ends, *identities, (), False, now + 3), now)
+        assert "ike_sas" not in service._status({"ask": "status"})
+        rows = service._status({"ask": "status", "ike": True})["ike_sas"]
+        assert isinstance(rows, Iterator)
+        (row,) = rows
+        assert (row["remote"], row["state"]) == ("198.51.100.1", "started")
+
+    asyncio.run(play())
 
 
 class Exchange:
@@ -342,11 +371,7 @@ class Scene:
     """A service between a gateway and a keeper that do as they are told."""
 
     def __init__(self, directory: Path) -> None:
-        for name in ("policies", "keys"):
-            (directory / name).mkdir(mode=0o700)
-        path = directory / "oe.toml"
-        path.write_text('[paths]\npolicies = "policies"\nkeys = "keys"\nstate = "state"\n')
-        self.service = Service(read_input(load_config(path)), path, (ip_address("192.0.2.1"),))
+        self.service = unstarted(directory)
         self.exchange, self.told = Exchange(), Resting(self.service)
         self.service.__dict__ |= {
             "_gateway": self.told,
@@ -489,6 +514,24 @@ def test_a_mended_line_opens_what_it_had_closed(host: Host) -> None:
         ask(host.run_dir, {"ask": "reload"})
         assert host.destinations_seen(FREE) == {FREE}
         assert ask(host.run_dir, {"ask": "status"})["policy_problems"] == []
+
+
+def test_a_misnamed_group_file_is_told_once_at_the_start_and_once_at_each_reload(host: Host) -> None:
+    (host.policies / "privat").write_text(f"{PRIVATE}\n")
+    process = host.start()
+    assert process.stderr is not None
+    for event in ("ready", "reloaded", "reloaded"):
+        told = []
+        for line in process.stderr:
+            told += [line] if " policy-file-misnamed " in line else []
+            if f" {event} " in line:
+                break
+        assert len(told) == 1
+        assert "[warning" in told[0]
+        assert f"{host.policies}/privat: no group has this name" in told[0]
+        process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
 
 
 def test_a_hangup_signal_is_a_reload_and_the_log_says_what_came_of_it(host: Host) -> None:

@@ -18,9 +18,11 @@ from scapy.utils import rdpcap
 
 from oe.lab.plan import HOSTS
 from oe.lab.rows import ROWS
+from oe.lab.world import ROOT
 
 pytestmark = pytest.mark.world
 
+OE = "from oe.cli.main import main; main()"
 MARK = "OE_LAB_TEST"
 """An environment variable that every process of a lab inherits from the test that started it."""
 
@@ -35,7 +37,7 @@ class Started:
 
     def run(self, *arguments: str, stdin: bool = False) -> subprocess.Popen[str]:
         """Another `oe lab`, of the same user session; `stdin` for one that listens."""
-        argv = [sys.executable, "-c", "from oe.cli.main import main; main()", "lab", *arguments]
+        argv = [sys.executable, "-c", OE, "lab", *arguments]
         pipe = subprocess.PIPE
         given = pipe if stdin else None
         return subprocess.Popen(argv, env=self._environment, stdin=given, stdout=pipe, stderr=pipe, text=True, cwd="/")
@@ -133,6 +135,11 @@ def test_a_kept_lab_can_be_entered_and_ended(started: Started) -> None:
     assert "oe lab down" in hints
     with started.run("enter", "alice", "ping", "-c1", "-W2", "-I", "192.0.2.65", "198.51.100.1") as ping:
         assert "1 received" in ping.communicate()[0]
+    status = (sys.executable, "-c", OE, "--run-dir", f"{ROOT}/alice/run", "status", "--ike", "--json")
+    with started.run("enter", "alice", *status) as asking:
+        (ike_sa,) = json.loads(asking.communicate()[0])["ike_sas"]
+    ends = ("192.0.2.65", "198.51.100.1", "initiator", "established", "authenticated")
+    assert tuple(ike_sa[name] for name in ("local", "remote", "role", "state", "authentication")) == ends
     with started.run("--keep") as second:
         assert "up already" in second.communicate()[1]
     with started.run("down") as down:

@@ -43,7 +43,7 @@ def _strengthen(sa: IkeSa, shared: Secret, request: bytes, response: bytes) -> N
     spis = (sa.local_spi, sa.remote_spi) if sa.role is Role.INITIATOR else (sa.remote_spi, sa.local_spi)
     stronger = derive_additional(keys, shared, agreement.nonces, spis)
     sa.secure(stronger, replace(agreement, int_auth=int_auth))
-    sa.heard, sa.is_hybrid = b"", True
+    sa.heard = b""
 
 
 # --- initiator -------------------------------------------------------------------------------------------------

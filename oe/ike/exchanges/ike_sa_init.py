@@ -183,6 +183,7 @@ def _agree(ctx: Context, sa: IkeSa, beginning: Beginning, message: Message, now:
     keys = derive_ike(chosen.prf, chosen.encryption_bits, ours.shared(key.data), nonces, spis)
     hashes = read_hashes(find_notify(message.payloads, NotifyType.SIGNATURE_HASH_ALGORITHMS))
     sa.remote_spi = message.header.responder_spi
+    sa.chosen = chosen
     sa.secure(keys, Agreement(nonces, (request, message.octets), hashes, chosen.additional))
     _read_path(ctx, sa, message)
     float_ports(ctx, sa)
@@ -238,6 +239,7 @@ def answer_begin(ctx: Context, datagram: DatagramReceived, message: Message, now
     octets = encode_message(header(sa, _INIT, 0, is_response=True), answer)
     hashes = read_hashes(find_notify(message.payloads, NotifyType.SIGNATURE_HASH_ALGORITHMS))
     keys = derive_ike(chosen.prf, chosen.encryption_bits, shared, nonces, (spi, sa.local_spi))
+    sa.chosen = chosen
     sa.secure(keys, Agreement(nonces, (message.octets, octets), hashes, chosen.additional))
     sa.responses.finish((octets,))
     sa.timers[Timer.SETUP] = now + ctx.admission.patience

@@ -164,7 +164,7 @@ class RekeyIke:
         if (half.chosen.additional is not None) != (more is not None):
             return None
         heir = make_heir(self.ctx, self.sa, Role.INITIATOR, half.spis, _keys(self.sa, half, more), now)
-        heir.nonces, heir.is_hybrid = half.nonces, more is not None
+        heir.nonces, heir.chosen = half.nonces, half.chosen
         keep_token(heir, payloads)
         return heir
 
@@ -285,7 +285,7 @@ def _make_heir(
     """All is agreed: make the successor and answer the request that made it so."""
     peer_spi, own_spi = half.spis
     heir = make_heir(ctx, sa, Role.RESPONDER, (own_spi, peer_spi), _keys(sa, half, more), now)
-    heir.nonces, heir.is_hybrid, heir.is_unconfirmed = half.nonces, more is not None, True
+    heir.nonces, heir.chosen, heir.is_unconfirmed = half.nonces, half.chosen, True
     heir.timers[Timer.CONFIRM] = now + ctx.settings.request_patience / 2
     exchange = ExchangeType.CREATE_CHILD_SA if more is None else ExchangeType.IKE_FOLLOWUP_KE
     _answer(ctx, sa, *answer, *own_token(ctx, heir), exchange=exchange)
