@@ -211,7 +211,7 @@ class World:
         rival = self.rivals[case]
         if case.product is Product.LIBRESWAN:
             self._start_resolver(case.name, anchors)
-            # As an initiator pluto does not wait for the key of the other end: an answer later than that end's is none.
+            # The key of the other end should be there when it is wanted.
             await_that(f"{case.name}: resolver", partial(_is_resolved, case.name, case.own_address))
         self._serve_echo(case.name)
         rival.prepare(keys[case.own.name], anchors)
