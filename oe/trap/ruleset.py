@@ -29,7 +29,9 @@ GUARD = "oe-guard"
 
 _ALL_MARKS = MARK_EXEMPT | MARK_SHIELD_CLOSED | MARK_SHIELD_OPEN
 _FAMILIES = (("ip", 4), ("ip6", 6))
-_CLOSED = tuple(product(("private", "block"), _FAMILIES))
+_NETS = ("private", "block", "closed", "served")
+"""Sets of nets, one for each family. `closed` has those of `private` and `block`: most packets concern neither, and are
+to be searched for once."""
 
 GROUP_VERDICTS = {
     Group.PRIVATE: "goto trap-closed",
@@ -86,7 +88,7 @@ _REPLACE = ("add table inet oe", "delete table inet oe")
 
 _CONTENTS = (
     *(("map", f"groups{version}") for version in (4, 6)),
-    *(("set", f"{name}{version}") for name, version in product(("private", "block", "served", "resolvers"), (4, 6))),
+    *(("set", f"{name}{version}") for name, version in product((*_NETS, "resolvers"), (4, 6))),
     ("set", "resolver-uids"),
 )
 
@@ -96,7 +98,7 @@ _FLOOR_SETS = (
     *(f" counter {name} {{ }}" for name in Dropped),
     *(
         f" set {name}{version} {{ type ipv{version}_addr; flags interval; }}"
-        for name, version in product(("private", "block", "served"), (4, 6))
+        for name, version in product(_NETS, (4, 6))
     ),
     *(f" set resolvers{version} {{ type ipv{version}_addr . inet_service; }}" for version in (4, 6)),
     " set resolver-uids { type uid; }",
@@ -188,7 +190,16 @@ def _floor_chains(spec: TrapSpec, *, floor_only: bool = False) -> Iterable[str]:
             else None,
             f"goto drop-{counter}",
         )
-    yield _chain("to-client", *_closed_nets("saddr", "from"))
+    for direction, field in (("to", "daddr"), ("from", "saddr")):
+        yield _chain(
+            f"{direction}-closed",
+            *(
+                f"{protocol} {field} @{group}{version} jump {direction}-{group}"
+                for group, (protocol, version) in product(("private", "block"), _FAMILIES)
+            ),
+        )
+    yield _chain("to-client", *_closed_nets("saddr", "from-closed"))
+    yield _chain("clamp", *_segments(spec.tunnel.mtu if spec.tunnel else _KERNEL_TUNNEL))
 
 
 def _exemptions(spec: TrapSpec) -> Iterable[str]:
@@ -288,7 +299,7 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False, after: int = 0) -> Itera
         f"type filter hook input priority {early}; policy accept;",
         "iif lo accept",
         *guards,
-        *_closed_nets("saddr", "from"),
+        *_closed_nets("saddr", "from-closed"),
     )
     yield _chain(
         "forward",
@@ -302,7 +313,7 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False, after: int = 0) -> Itera
         "remember",
         f"type filter hook postrouting priority {early}; policy accept;",
         "oif lo accept",
-        *(f"{protocol} daddr @{group}{version} jump judge" for group, (protocol, version) in _CLOSED),
+        *_closed_nets("daddr", "judge"),
     )
     yield _chain(
         "forget",
@@ -314,7 +325,7 @@ def _hooks(spec: TrapSpec, *, floor_only: bool = False, after: int = 0) -> Itera
         f"type filter hook postrouting priority {late}; policy accept;",
         "oif lo accept",
         *_clamps(spec.tunnel, "oifname"),
-        *_closed_nets("daddr", "to"),
+        *_closed_nets("daddr", "to-closed"),
     )
 
 
@@ -322,24 +333,32 @@ _KERNEL_TUNNEL = 1500 - 77
 """Octets that fit a tunnel over ordinary links, whatever its outer addresses."""
 
 
-def _closed_nets(field: str, direction: str) -> Iterable[str]:
-    for group, (protocol, version) in _CLOSED:
-        yield f"{protocol} {field} @{group}{version} jump {direction}-{group}"
+def _closed_nets(field: str, chain: str) -> Iterable[str]:
+    for protocol, version in _FAMILIES:
+        yield f"{protocol} {field} @closed{version} jump {chain}"
 
 
 def _clamps(tunnel: Tunnel | None, direction: str) -> Iterable[str]:
     """Keep TCP segments small enough for the tunnel, both ways: who answers on the far side knows nothing of it.
 
-    The kernel only ever lowers an MSS. 40 and 60 octets are the IP and TCP headers without options. What comes out of
-    a tunnel of the kernel's does not show how large a packet fits the way back.
+    The kernel only ever lowers an MSS. What comes out of a tunnel of the kernel's does not show how large a packet fits
+    the way back.
     """
-    syn = "tcp flags & (syn | rst) == syn tcp option maxseg size set"
-    if tunnel is None and direction == "oifname":
-        yield f"rt ipsec exists {syn} rt mtu"
-        return
-    device, mtu = (f'{direction} "{tunnel.interface}"', tunnel.mtu) if tunnel else ("meta ipsec exists", _KERNEL_TUNNEL)
+    if tunnel is not None:
+        yield f'{direction} "{tunnel.interface}" jump clamp'
+    elif direction == "iifname":
+        yield "meta ipsec exists jump clamp"
+    else:
+        yield f"rt ipsec exists {_SYN} rt mtu"
+
+
+_SYN = "tcp flags & (syn | rst) == syn tcp option maxseg size set"
+
+
+def _segments(mtu: int) -> Iterable[str]:
+    """40 and 60 octets are the IP and TCP headers without options."""
     for protocol, headers in (("ipv4", 40), ("ipv6", 60)):
-        yield f"{device} meta nfproto {protocol} {syn} {mtu - headers}"
+        yield f"meta nfproto {protocol} {_SYN} {mtu - headers}"
 
 
 # --- what is in the sets ---------------------------------------------------------------------------------------
@@ -353,7 +372,8 @@ def _elements(spec: TrapSpec, *, floor_only: bool = False, table: str = "oe") ->
         if not floor_only:
             contents.setdefault(f"groups{version}", []).append(f"{between} : {GROUP_VERDICTS[interval.group]}")
         if interval.group in (Group.PRIVATE, Group.BLOCK):
-            contents.setdefault(f"{interval.group}{version}", []).append(between)
+            for name in (interval.group, "closed"):
+                contents.setdefault(f"{name}{version}", []).append(between)
     for net in _without_overlaps(spec.served):
         contents.setdefault(f"served{net.version}", []).append(str(net))
     for resolver in dict.fromkeys(spec.resolvers):

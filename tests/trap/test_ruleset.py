@@ -77,6 +77,7 @@ def test_groups_fill_the_maps_and_closed_groups_the_floor() -> None:
     assert "add element inet oe groups6 { 2001:db8::-2001:db8::ff : accept }" in lines
     assert "add element inet oe private4 { 10.0.0.0-10.0.0.9 }" in lines
     assert "add element inet oe block4 { 10.0.0.10 }" in lines
+    assert "add element inet oe closed4 { 10.0.0.0-10.0.0.9, 10.0.0.10 }" in lines
 
 
 def test_served_nets_do_not_overlap_and_resolvers_are_listed_once() -> None:
@@ -113,12 +114,10 @@ def test_a_reload_touches_neither_rules_nor_decisions_nor_counters() -> None:
 
 
 def test_segments_are_clamped_in_both_directions() -> None:
-    text = render(USERSPACE, NATIVE)
-    assert [rule.split()[:2] + rule.split()[-1:] for rule in chain(text, "postrouting") if "maxseg" in rule] == [
-        ["oifname", '"oe0"', "1360"],
-        ["oifname", '"oe0"', "1340"],
-    ]
-    assert [rule.split()[0] for rule in chain(text, "forward") if "maxseg" in rule] == ["iifname", "iifname"]
+    for text in (render(USERSPACE, NATIVE), render_floor(USERSPACE)):
+        assert 'oifname "oe0" jump clamp' in chain(text, "postrouting")
+        assert 'iifname "oe0" jump clamp' in chain(text, "forward")
+        assert [rule.split()[-1] for rule in chain(text, "clamp")] == ["1360", "1340"]
 
 
 def test_segments_through_tunnels_of_the_kernel_are_clamped_too() -> None:
@@ -127,11 +126,8 @@ def test_segments_through_tunnels_of_the_kernel_are_clamped_too() -> None:
         [outwards] = [rule for rule in chain(text, "postrouting") if "maxseg" in rule]
         assert outwards.startswith("rt ipsec exists ")
         assert outwards.endswith(" rt mtu")
-        inwards = [rule for rule in chain(text, "forward") if "maxseg" in rule]
-        assert [rule.split()[:5] + rule.split()[-1:] for rule in inwards] == [
-            ["meta", "ipsec", "exists", "meta", "nfproto", str(1423 - 40)],
-            ["meta", "ipsec", "exists", "meta", "nfproto", str(1423 - 60)],
-        ]
+        assert "meta ipsec exists jump clamp" in chain(text, "forward")
+        assert [rule.split()[-1] for rule in chain(text, "clamp")] == [str(1423 - 40), str(1423 - 60)]
 
 
 def test_errors_about_large_packets_of_clients_reach_them_past_trap_and_floor() -> None:
@@ -145,9 +141,7 @@ def test_errors_about_large_packets_of_clients_reach_them_past_trap_and_floor() 
 def test_whose_packet_it_is_is_remembered_before_translation_and_forgotten_after_both_floors_looked() -> None:
     for text in (render(SPEC, NATIVE), render_floor(SPEC), render_guard(SPEC)):
         remember, forget = chain(text, "remember"), chain(text, "forget")
-        assert [rule.split()[2:] for rule in remember[2:]] == [
-            [f"@{group}{version}", "jump", "judge"] for group in ("private", "block") for version in (4, 6)
-        ]
+        assert remember[2:] == ["ip daddr @closed4 jump judge", "ip6 daddr @closed6 jump judge"]
         assert chain(text, "judge")[0] == "jump exempt"
         assert all(rule.endswith(f"meta mark set meta mark | {MARK_JUDGED:#x}") for rule in chain(text, "judge")[1:])
         assert forget == [
@@ -165,7 +159,10 @@ def test_the_guard_is_the_floor_in_a_table_of_our_own_behind_it() -> None:
     assert "inet oe " not in guard
     assert guard.count("priority mangle + 1;") == floor.count("priority mangle;") == 3
     assert guard.count("priority srcnat + 2;") == floor.count("priority srcnat + 1;") == 1
-    for name in ("to-private", "to-block", "from-private", "from-block", "exempt", "not-unicast", "to-client"):
+    for name in ("private", "block", "closed"):
+        assert chain(guard, f"to-{name}") == chain(floor, f"to-{name}")
+        assert chain(guard, f"from-{name}") == chain(floor, f"from-{name}")
+    for name in ("judge", "exempt", "not-unicast", "to-client", "clamp"):
         assert chain(guard, name) == chain(floor, name)
     elements = [line for line in floor.splitlines() if line.startswith("add element")]
     assert [line.replace("inet oe", "inet oe-guard") for line in elements] == guard.splitlines()[-len(elements) :]
