@@ -6,7 +6,6 @@ RSA.
 """
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bench.handshake import CLASSICAL
+from oe.daemon.collector import calm
 from oe.ike.endpoint import Endpoint
 from oe.ike.udp import UdpSockets
 from oe.keystore import KeyStore
@@ -91,9 +91,7 @@ async def serve(keys: KeyStore, peer: PublicKey) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     answerer = Answerer(loop, keys, peer)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    # As the daemon does when it is ready.
-    gc.collect()
-    gc.freeze()
+    calm()
     answerer.sockets.open(loop)
     await stop.wait()
     answerer.close()

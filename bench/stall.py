@@ -7,7 +7,6 @@ took: the latter is ours alone, whatever else the machine does.
 """
 
 import asyncio
-import gc
 import json
 import os
 import socket
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bench.crowd import STAMP, Task
+from oe.daemon.collector import calm
 from oe.dnskeys.resolver import TURN
 from oe.gateway import Gateway, GatewaySettings, OwnSide
 from oe.ike.endpoint import Endpoint
@@ -263,9 +263,7 @@ async def _measure(peers: int, turns: Turns) -> Result:
         trap, loop = Trap(sock), asyncio.get_running_loop()
         loop.add_reader(sock, trap.readable)
         pem = theirs.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-        # As the daemon does when it is ready.
-        gc.collect()
-        gc.freeze()
+        calm()
         turns.restart()
         task = Task(peers, *ports, sock.getsockname()[1], pem, keys.public_keys[0].data.hex(), PATIENCE)
         process = await asyncio.create_subprocess_exec(

@@ -6,7 +6,6 @@ those stay shut.
 """
 
 import asyncio
-import gc
 import resource
 import signal
 import sys
@@ -22,6 +21,7 @@ import structlog
 from oe.config import Config
 from oe.control import ControlServer, Json, Refused, Verb
 from oe.daemon.addresses import AddressWatch
+from oe.daemon.collector import calm
 from oe.daemon.hands import Hands, Tools
 from oe.daemon.keeper import Keeper
 from oe.daemon.machine import ROOT, choose_backend, global_addresses, own_addresses, resolver_users, trap_spec
@@ -128,9 +128,7 @@ class Service:
                 self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
                 # `oe run` begins with the signal blocked: one that came since then comes now.
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-                # What stands now stands for good: the collector need not look through it while packets wait.
-                gc.collect()
-                gc.freeze()
+                calm()
                 self._log.info("ready", backend=self._backend.name, why=self._backend_found.why)
                 await self._finished.wait()
                 self._log.info("stopping")
@@ -293,7 +291,7 @@ class Service:
     def _forget(self, request: Json) -> Json:
         if "source" not in request and "destination" not in request:
             self._resolver.forget(None)
-            known = len(self._gateway.snapshot())
+            known = len(self._gateway.pairs)
             self._feed(FlushAsked(None))
             return {"pairs": known}
         try:
@@ -303,7 +301,7 @@ class Service:
         self._resolver.forget(source)
         self._resolver.forget(destination)
         pair = HostPair(source, destination)
-        known = sum(row.pair == pair for row in self._gateway.snapshot())
+        known = int(pair in self._gateway.pairs)
         self._feed(FlushAsked(pair))
         return {"pairs": known}
 
@@ -356,7 +354,7 @@ class Service:
             self._carry_out()
         configure_log(config.log.level.value, json_lines=config.log.json_lines)
         _warn(found)
-        told = await asyncio.to_thread(report, before, found, let_go, len(self._gateway.snapshot()))
+        told = await asyncio.to_thread(report, before, found, let_go, len(self._gateway.pairs))
         self._log.info("reloaded", pairs_let_go=told["pairs_let_go"], pairs_kept=told["pairs_kept"])
         return told
 

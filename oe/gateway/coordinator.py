@@ -3,7 +3,7 @@
 Pure: `handle` an event, `expire` timers, ask the next `deadline`, `take` the ordered commands.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -98,6 +98,10 @@ class Gateway:
         self._inbound = Inbound(self._context, self._decisions.find, self._feed_ike)
         self._preflight = Preflight(self._context, self._feed_ike)
         self._ike = make_ike(self._inbound.admits)
+        self.pairs: Collection[HostPair] = self._decisions.pairs
+        """Those that are known."""
+        self.reasons: Mapping[Reason, int] = self._context.reasons
+        """How often each reason was met."""
         self._stopping = False
         self._draining = False
 
@@ -143,12 +147,12 @@ class Gateway:
         if rules.keys != keys:
             self._preflight.adopt_keys(now)
         let_go = []
-        for pair, status in zip(self._decisions, self._decisions.status(), strict=True):
+        for pair in self._decisions:
             group = select(rules.policies, pair.pair.destination).group
             if self._stands(pair, group, before):
                 self._decisions.regroup(pair, group, now)
             else:
-                let_go.append(status)
+                let_go.append(self._decisions.row(pair))
                 self._outbound.overrule(pair)
                 self._context.reasons[Reason.POLICY_CHANGED] += 1
                 self._forget(pair, Reason.POLICY_CHANGED, now)
@@ -184,14 +188,9 @@ class Gateway:
         commands, self._context.commands = self._context.commands, []
         return commands
 
-    def snapshot(self) -> tuple[PairStatus, ...]:
-        """Every pair that is known, for `oe status`."""
-        return self._decisions.status()
-
-    @property
-    def reasons(self) -> Mapping[Reason, int]:
-        """How often each reason was met."""
-        return self._context.reasons
+    def snapshot(self) -> Iterator[PairStatus]:
+        """Every pair that is known now, for `oe status`: each as it is, or was at its end, when its row is taken."""
+        return map(self._decisions.row, self._decisions)
 
     # --- packets -----------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ The order of commands is the promise. A decision goes into the kernel before hel
 packet is trapped behind them; it is taken out before the SAs behind it, so that the trap is closed when they go.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from oe.gateway.context import Context
 from oe.gateway.pairs import Failure, Pair
@@ -78,10 +78,14 @@ class Decisions:
             pair = self._pairs[key] = Pair(key, select(self._context.policies, key.destination).group, now)
         return pair
 
-    def status(self) -> tuple[PairStatus, ...]:
-        return tuple(
-            pair.status(self._holds.held(pair.pair), self._holds.lost(pair.pair)) for pair in self._pairs.values()
-        )
+    @property
+    def pairs(self) -> Collection[HostPair]:
+        """Those that are known."""
+        return self._pairs.keys()
+
+    def row(self, pair: Pair) -> PairStatus:
+        """What is known of it now."""
+        return pair.status(self._holds.held(pair.pair), self._holds.lost(pair.pair))
 
     # --- packets -----------------------------------------------------------------------------------------------
 

@@ -141,7 +141,7 @@ def test_no_sequence_of_events_opens_a_private_pair_or_loses_track_of_a_packet(
     see(list(script.commands[before:]))
     assert watch.packets == {}, "a packet was never given a verdict"
     assert watch.decided == {}, "a decision outlived the gateway"
-    assert script.gateway.snapshot() == ()
+    assert not script.gateway.pairs
 
 
 def test_lost_decisions_are_repeated_for_what_is_left_of_their_time() -> None:
@@ -224,7 +224,7 @@ def test_encryption_that_the_second_look_brings_replaces_the_decision_too() -> N
 def test_without_traffic_a_lapsed_decision_is_forgotten() -> None:
     script = lapsed()
     script.run_until(244.0)
-    assert script.gateway.snapshot() == ()
+    assert not script.gateway.pairs
     packet = script.trap()
     assert script.all(Release)[-1].packets != (packet,)
     status = script.status()

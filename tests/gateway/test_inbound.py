@@ -46,7 +46,7 @@ def test_an_expected_peer_is_looked_up_before_it_claims_anything() -> None:
     question = script.all(LookUpKeys)[-1]
     assert (question.owner, question.deadline) == (PEER, script.now + 3.0)
     script.feed(KeysLookedUp(question.ticket, found(PEER, delegation())))
-    assert not script.gateway.snapshot()
+    assert not script.gateway.pairs
     assert not script.gateway.reasons
 
 

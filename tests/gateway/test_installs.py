@@ -27,7 +27,7 @@ def test_an_old_sa_stays_until_the_trap_is_closed_when_the_new_one_fails() -> No
     script.engine_says(ChildClosed(1, Reason.DELETED_BY_PEER))
     failed = script.feed(ChildInstalled(50, 2, Directions.BOTH, Reason.INSTALL_FAILED))
     assert actions(failed) == [Undecide(PAIR), RemoveChild(1)]
-    assert script.gateway.snapshot() == ()
+    assert not script.gateway.pairs
 
 
 def test_an_sa_that_ended_before_it_was_in_place_is_taken_away_again() -> None:
