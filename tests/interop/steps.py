@@ -5,6 +5,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
 from itertools import islice
+from math import inf
 from secrets import token_hex
 
 from bench.soak.world import inside
@@ -28,6 +29,9 @@ _CALM = 20.0
 """Seconds within which an exchange comes to its end at both ends."""
 _DEAD = 60.0
 """Seconds within which a peer that died without a word is found out, and there is a new tunnel."""
+
+_CROSSED = 4.0
+"""Seconds after which the other one of two negotiations that crossed has come to its end, too, one way or the other."""
 
 _EITHER = ("protected-as-initiator", "protected-as-responder")
 
@@ -66,15 +70,16 @@ class Stage:
         may_lose = rekeyed or (protocol == "bulk" and self.case.mtu == SMALL)
         if echoes.answered < least or (echoes.lost and not may_lose):
             raise Failed(f"{protocol}: {echoes.answered} of {count} answered, {echoes.lost} lost {echoes.error}")
-        await_that("the end of a flow in the capture", partial(self.world.has_seen, echoes.ended))
-        kinds = self._seen_since(seen)
+        kinds = self._seen_since(seen, echoes)
         if Kind.ESP not in kinds:
             raise Failed(f"{protocol}: no ESP was seen")
         if Kind.CLEAR in kinds:
             raise Failed(f"{protocol}: seen in clear")
 
-    def _seen_since(self, count: int) -> set[Kind]:
-        """What passed the router's link to the other end beyond that many frames; in clear only what is our own."""
+    def _seen_since(self, count: int, flow: Echoes) -> set[Kind]:
+        """What passed the router's link to the other end beyond that many frames, to the end of a flow; in clear only
+        what is our own."""
+        await_that("the end of a flow in the capture", partial(self.world.has_seen, flow.ended))
         frames = [frame for frame in self.world.frames[count:] if frame.link == self.case.link]
         kinds: set[Kind] = {
             one.kind for frame in frames if (one := sight(frame)) is not None and one.kind is not Kind.CLEAR
@@ -93,18 +98,26 @@ class Stage:
         """Whether a single ping is answered soon."""
         return self._probe("icmp", 1, calls, 1.0).answered == 1
 
+    def _answers_in_tunnel(self, calls: Side) -> bool:
+        seen, echoes = len(self.world.frames), self._probe("icmp", 1, calls, 1.0)
+        return echoes.answered == 1 and Kind.CLEAR not in self._seen_since(seen, echoes)
+
     def talk_all(self, calls: Side = Side.WE) -> None:
         for protocol, count in (("icmp", 3), ("tcp", 3), ("bulk", 1)):
             self.talk(protocol, count, calls=calls)
 
     def wake(self, calls: Side) -> None:
-        """Ping until a tunnel answers. The others drop the packet that wakes them, or let it go in clear: an answer
-        counts when the SAs were there before."""
-        deadline = time.monotonic() + _DEAD
-        while not (self.answers(calls) and self.spis() and self.answers(calls)):
+        """Ping until a tunnel answers. The others drop the packet that wakes them, or let it go in clear, and some go
+        on with that while their SAs are there and the policy is not. Where first packets go in clear, both ends begin.
+        """
+        deadline, well_since = time.monotonic() + _DEAD, inf
+        patience = _CROSSED if self.case.group is Group.PRIVATE_OR_CLEAR else 0.0
+        while time.monotonic() - well_since < patience:
             if time.monotonic() > deadline:
                 raise Failed(f"no tunnel within {_DEAD:.0f} s")
             time.sleep(_PACE)
+            is_well = self.answers(calls) and self.spis() and self._answers_in_tunnel(calls)
+            well_since = min(well_since, time.monotonic()) if is_well else inf
 
     def stand(self) -> frozenset[str]:
         """See to it that there is a tunnel; its SPIs."""
