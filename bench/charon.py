@@ -4,9 +4,6 @@ Both are processes with real UDP sockets (bench.responders). They take turns, a 
 says what CPU time all threads of each got. A round of bench.responder is between them: our engine and key hand alone.
 """
 
-import json
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bench.command import begin_alone, tell
 from bench.figures import Spread, console
 from bench.handshake import Pair, Phase
 from bench.responders import AT_ONCE, Link, Responder, charon, ours, run
@@ -122,15 +120,11 @@ def main(rounds: int, turns: int, as_json: bool, base: Path | None, inside: bool
         if base is None:
             base = Path(run(_CHECKOUT / "packaging/rivals/build", "strongswan-userspace").strip())
         if not inside:
-            again = sys.executable, "-m", "bench.charon", *sys.argv[1:], "--base", str(base), "--inside"
-            sys.exit(subprocess.run(("unshare", "--net", "--mount", *again), check=False).returncode)
+            begin_alone("bench.charon", "--base", str(base), mounts=True)
         result = measure(base, rounds, turns, Console(stderr=True))
     except OeError as error:
         raise click.ClickException(str(error)) from None
-    if as_json:
-        click.echo(json.dumps(result.plain()))
-    else:
-        show(result)
+    tell(as_json, result.plain, lambda: show(result))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ device: a gateway's rate, where the CPU is what bounds it, is its inverse. The c
 import json
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench.command import begin_alone, tell
 from bench.figures import Spread, console
 from bench.injector import Injector, frame
 from oe.config import Backend as BackendChoice
@@ -191,16 +191,12 @@ def plain(summary: dict[str, tuple[Spread, Spread]]) -> dict[str, Any]:
 def main(rounds: int, packets: int, nets: tuple[int, int], as_json: bool, inside: bool) -> None:
     """CPU time for a forwarded packet, without a table, with ours and with a firewall's, as root."""
     if not inside:
-        again = sys.executable, "-m", "bench.forwarding", *sys.argv[1:], "--inside"
-        sys.exit(subprocess.run(("unshare", "--net", *again), check=False).returncode)
+        begin_alone("bench.forwarding")
     try:
         summary = summarise(measure(rounds, packets, nets, Console(stderr=True)))
     except OeError as error:
         raise click.ClickException(str(error)) from None
-    if as_json:
-        click.echo(json.dumps(plain(summary)))
-    else:
-        show(summary)
+    tell(as_json, lambda: plain(summary), lambda: show(summary))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ Times are CPU time of this process, system calls included, so that neighbours ma
 """
 
 import asyncio
-import json
 import os
-import subprocess
 import sys
 from array import array
 from contextlib import closing
@@ -24,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.books import TTL, Books
+from bench.command import begin_alone, tell
 from bench.figures import Spread, console
 from bench.pauses import Pauses, Work, until_done
 from bench.stall import Turns
@@ -187,16 +186,12 @@ def show(result: Result) -> None:
 def main(pairs: int, as_json: bool, inside: bool) -> None:
     """What very many decided pairs cost, as root."""
     if not inside:
-        again = sys.executable, "-m", "bench.pairs", *sys.argv[1:], "--inside"
-        sys.exit(subprocess.run(("unshare", "--net", *again), check=False).returncode)
+        begin_alone("bench.pairs")
     try:
         result = measure(pairs, Console(stderr=True))
     except OeError as error:
         raise click.ClickException(str(error)) from None
-    if as_json:
-        click.echo(json.dumps(result.plain()))
-    else:
-        show(result)
+    tell(as_json, result.plain, lambda: show(result))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Handshakes and the floor take turns, a round each, so that both see the same machine.
 """
 
-import json
 import pstats
 from cProfile import Profile
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from bench.command import tell
 from bench.figures import Spread, console
 from bench.floor import Floor
 from bench.handshake import Pair, Phase
@@ -141,10 +141,7 @@ def main(rounds: int, handshakes: int, profiled: bool, as_json: bool) -> None:
         profile(rounds * handshakes)
         return
     result = measure(rounds, handshakes, Console(stderr=True))
-    if as_json:
-        click.echo(json.dumps(result.plain()))
-    else:
-        show(result)
+    tell(as_json, result.plain, lambda: show(result))
 
 
 if __name__ == "__main__":

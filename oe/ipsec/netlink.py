@@ -116,7 +116,10 @@ class Walk:
         return self._socket.fileno()
 
     def begin(self, kind: int, body: bytes, subject: str) -> None:
-        """Ask for everything of a kind; the walk before must have ended. Raises KernelError."""
+        """Ask for everything of a kind. Raises KernelError.
+
+        While the kernel is not done with a walk that was given up, this one fails when it is read.
+        """
         self._sequence += 1
         self._subject = subject
         try:
@@ -137,6 +140,8 @@ class Walk:
             raise self._failure(error.errno or errno.EIO) from error
         messages: list[Message] = []
         for message in wire.decode_messages(datagram):
+            if message.sequence != self._sequence:
+                continue  # left over from a walk that was given up
             if message.kind == wire.NLMSG_ERROR:
                 raise self._failure(wire.decode_acknowledgement(message).errno)
             if message.kind == wire.NLMSG_DONE:

@@ -60,6 +60,20 @@ def test_a_walk_sees_the_same_in_pieces_as_often_as_it_is_begun(host: Namespace)
             assert max(len(messages) for messages, _ in pieces) < count / 2
 
 
+def test_nothing_of_a_walk_that_was_given_up_is_in_the_next_one(host: Namespace) -> None:
+    with (
+        closing(host.call(lambda: Netlink(NETLINK_XFRM))) as netlink,
+        closing(host.call(lambda: Walk(NETLINK_XFRM))) as walk,
+    ):
+        for number in range(700):
+            netlink.request(wire.NEWPOLICY, policy(OURS, OURS + number), "add", "policy")
+        walk.begin(wire.GETPOLICY, b"", "policies")
+        assert walk.receive()[0] != []
+        walk.begin(wire.GETPOLICY, b"", "policies")
+        with pytest.raises(KernelError, match="busy"):
+            assert not any(iter(lambda: walk.receive()[0], None))
+
+
 def test_a_refused_walk_is_over(host: Namespace) -> None:
     with closing(host.call(lambda: Walk(NETLINK_XFRM))) as walk:
         walk.begin(wire.GETPOLICY - 16 + 0x400, b"", "nonsense")
