@@ -1,5 +1,8 @@
 """Which back end can this machine run?"""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -64,14 +67,30 @@ def _try_xfrm() -> str | None:
         return f"XFRM netlink: {error.strerror}"
     try:
         for source, destination in _NOWHERE if _IPV6.exists() else _NOWHERE[:1]:
-            sa = _test_sa(source, destination)
-            netlink.request(wire.NEWSA, wire.encode_sa(sa), "try", f"ESP over IPv{source.version}")
-            netlink.request(wire.DELSA, wire.encode_sa_id(sa.key), "remove", "ESP test SA")
+            _try_sa(netlink, _test_sa(source, destination))
     except KernelError as error:
         return str(error)
     finally:
         netlink.close()
     return None
+
+
+def _try_sa(netlink: Netlink, sa: KernelSa) -> None:
+    """Raises KernelError. Whether it was there already, or is gone already, says nothing of what the kernel can do:
+    another daemon tries at the same time, one was killed while it did, or this one had to wait for its turn."""
+    with _tolerated(errno.EEXIST):
+        netlink.request(wire.NEWSA, wire.encode_sa(sa), "try", f"ESP over IPv{sa.source.version}")
+    with _tolerated(errno.ESRCH):
+        netlink.request(wire.DELSA, wire.encode_sa_id(sa.key), "remove", "ESP test SA")
+
+
+@contextmanager
+def _tolerated(number: int) -> Iterator[None]:
+    try:
+        yield
+    except KernelError as error:
+        if error.errno != number:
+            raise
 
 
 def _test_sa(source: Address, destination: Address) -> KernelSa:

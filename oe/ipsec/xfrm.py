@@ -208,10 +208,14 @@ class XfrmBackend:
         """Remove an SA; its very last state, as the kernel tells everybody who listens for removals."""
         with self._obituaries.hearing(wire.GROUP_SA):
             self._netlink.request(wire.DELSA, wire.encode_sa_id(key), "replace", _name(key))
-            while messages := self._obituaries.receive():
-                for message in messages:
-                    if message.kind == wire.DELSA and wire.decode_removed_sa(message.body) == key:
-                        return wire.decode_farewell(message.body)
+            try:
+                while messages := self._obituaries.receive():
+                    for message in messages:
+                        if message.kind == wire.DELSA and wire.decode_removed_sa(message.body) == key:
+                            return wire.decode_farewell(message.body)
+            except OSError as error:
+                # So many others were removed meanwhile that some were not told.
+                raise KernelError("replace", _name(key), error.errno or errno.EIO, "its removal was lost") from error
         raise KernelError("replace", _name(key), errno.EPROTO, "its removal was not announced")
 
     def _request(self, kind: int, body: bytes, operation: str, subject: _Subject, flags: int = 0) -> None:

@@ -7,6 +7,11 @@ import pytest
 
 from tests.ipsec.children import OURS, OURS6, THEIRS, THEIRS6
 from tests.ipsec.netns import Namespace
+from tests.ipsec.waiting import PATIENCE
+
+PERSEVERE = "sysctl -qw " + " ".join(f"net.{ip}.neigh.cable.mcast_solicit={PATIENCE:.0f}" for ip in ("ipv4", "ipv6"))
+"""Until a thread of the kernel has noticed the carrier, nobody hears who asks for a neighbour, once a second. After
+three times in vain, as is usual, the packet that waits for the answer would be lost."""
 
 
 @pytest.fixture
@@ -25,6 +30,7 @@ def hosts() -> Iterator[tuple[Namespace, Namespace]]:
             namespace.sh(
                 f"ip addr add {address}/24 dev cable",
                 f"ip addr add {address6}/64 dev cable nodad",
+                PERSEVERE,
                 "ip link set cable up",
             )
         yield ours, theirs

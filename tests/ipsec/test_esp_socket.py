@@ -8,6 +8,7 @@ import pytest
 from oe.ipsec.esp_socket import EspSocket
 from tests.ipsec.children import OURS, THEIRS
 from tests.ipsec.ends import ADDRESSES, Hosts
+from tests.ipsec.waiting import PATIENCE
 
 pytestmark = pytest.mark.netns
 
@@ -24,7 +25,7 @@ def test_octets_arrive_without_outer_header_whatever_their_size(hosts: Hosts, ve
     ):
         assert receiver.receive() is None
         assert sender.send(octets, str(destination))
-        assert select.select([receiver], [], [], 10.0)[0]
+        assert select.select([receiver], [], [], PATIENCE)[0]
         assert receiver.receive() == octets
         assert receiver.receive() is None
 

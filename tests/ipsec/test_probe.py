@@ -6,12 +6,14 @@ import pytest
 
 from oe.errors import MachineLacks
 from oe.ipsec import probe as probing
+from oe.ipsec import xfrm_wire as wire
 from oe.ipsec.model import BackendName
-from oe.ipsec.operations import KernelSa
+from oe.ipsec.netlink import NETLINK_XFRM, Netlink
+from oe.ipsec.operations import KernelSa, SaKey
 from oe.ipsec.probe import create, probe
 from oe.ipsec.userspace import UserspaceBackend
 from oe.ipsec.xfrm import XfrmBackend
-from oe.ipsec.xfrm_wire import encode_sa
+from oe.ipsec.xfrm_wire import encode_sa, encode_sa_id
 from oe.model import Mode
 from tests.ipsec.netns import Namespace
 from tests.ipsec.standing import StandingLoop, counted, ignore
@@ -83,3 +85,26 @@ def test_both_families_are_tried_so_that_the_first_sa_finds_everything_loaded(
     with host.entered():
         create(BackendName.XFRM).close()
     assert tried == [4, 6]
+
+
+@pytest.mark.kernel
+def test_another_one_that_tries_at_the_same_time_does_not_matter(
+    host: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its SA is there before ours, or ours is taken away by it, which looks as if it had expired meanwhile."""
+    with host.entered(), closing(Netlink(NETLINK_XFRM)) as other:
+
+        def overtaken(sa: KernelSa) -> bytes:
+            other.request(wire.NEWSA, encode_sa(sa), "add", "SA")
+            return encode_sa(sa)
+
+        def preempted(key: SaKey) -> bytes:
+            other.request(wire.DELSA, encode_sa_id(key), "remove", "SA")
+            return encode_sa_id(key)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("oe.ipsec.xfrm_wire.encode_sa", overtaken)
+            assert probe().backend is BackendName.XFRM
+        monkeypatch.setattr("oe.ipsec.xfrm_wire.encode_sa_id", preempted)
+        assert probe().backend is BackendName.XFRM
+    assert host.sh("ip xfrm state") == ""

@@ -9,6 +9,7 @@ from oe.ipsec.coalesce import PLAIN
 from oe.ipsec.tun import Tun
 from tests.ipsec.children import OURS, THEIRS
 from tests.ipsec.netns import Namespace
+from tests.ipsec.waiting import await_that
 
 pytestmark = pytest.mark.netns
 
@@ -45,12 +46,15 @@ def test_what_fits_the_narrowest_link_fits_the_tunnel(host: Namespace, link: int
 def test_packets_go_in_and_come_out(host: Namespace) -> None:
     with host.entered(), closing(Tun("oe-test")) as tun:
         host.sh(f"ip addr add {OURS}/32 dev lo", f"ip route add {THEIRS} dev oe-test src {OURS}")
-        request = ping_request()
-        assert tun.write((PLAIN, request))
-        answer = None
-        for _ in range(1000):
-            answer = answer or tun.read()
-        assert answer is not None
+        assert tun.write((PLAIN, ping_request()))
+        came: list[bytes] = []
+
+        def is_answered() -> bool:
+            came.extend(iter(tun.read, None))
+            return bool(came)
+
+        await_that(is_answered, "the answer")
+        [answer] = came
         assert answer[12:20] == OURS.packed + THEIRS.packed
         assert answer[20] == 0  # echo reply
         assert tun.read() is None

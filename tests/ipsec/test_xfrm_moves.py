@@ -14,6 +14,7 @@ import pytest
 from oe.errors import KernelError
 from oe.ike.udp import exempt
 from oe.ipsec.esp import OutboundEsp
+from oe.ipsec.netlink_wire import Message
 from oe.ipsec.xfrm import XfrmBackend
 from oe.messages import PeerMoved
 from oe.model import Address, ChildSa, Directions, Encapsulation, Mode, SocketAddress
@@ -32,6 +33,7 @@ from tests.ipsec.ends import (
     with_ends,
 )
 from tests.ipsec.test_xfrm import backend_in, policies, states
+from tests.ipsec.waiting import await_that, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.kernel]
 
@@ -114,7 +116,8 @@ def test_a_peer_whose_port_changes_is_heard_told_of_and_followed(hosts: Hosts, v
         ends.backends[1].move(1, pair[0], Encapsulation(SECOND_PORT, NAT_PORT))
         for _ in range(2):  # the answers still go to the old port, which is the peer's as well
             await exchange_datagram(hosts, pair, 100)
-        await asyncio.sleep(0.05)
+        await until(lambda: ends.events, "the peer's move")
+        await asyncio.sleep(0.05)  # and no second one
         assert ends.events == [PeerMoved(1, SocketAddress(pair[1], SECOND_PORT))]
         ends.backends[0].move(1, pair[1], Encapsulation(NAT_PORT, SECOND_PORT))
         shown = states(hosts[0])
@@ -181,6 +184,7 @@ def test_a_peer_whose_address_changes_is_followed_and_nothing_begins_anew(hosts:
         with hosts[1].entered(), socket.socket(socket.AF_INET, socket.SOCK_RAW, traffic.ESP) as attacker:
             exempt(attacker, 0)
             attacker.sendto(copy, (str(OURS), 0))
+        await_that(lambda: hosts[0].call(ends.backends[0].statistics), "a drop")
         assert hosts[0].call(ends.backends[0].statistics) == {Reason.ESP_REPLAYED: 1}
         assert watch.protocols() == {traffic.ESP}
 
@@ -225,6 +229,22 @@ def test_a_move_that_the_kernel_refuses_leaves_no_way_out(hosts: Hosts) -> None:
         backend.remove(1)
         assert policies(ours).count("proto esp") == 0
     assert "proto esp" in states(ours)
+
+
+def test_a_move_of_which_the_kernels_news_are_lost_leaves_no_way_out(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overrun() -> list[Message]:
+        raise OSError(errno.ENOBUFS, "")
+
+    ours, _theirs = hosts
+    with backend_in(ours) as backend:
+        backend.install(child(1), Directions.BOTH)
+        monkeypatch.setattr(backend._obituaries, "receive", overrun)
+        with pytest.raises(KernelError, match="replace SA"):
+            backend.move(1, ELSEWHERE, None)
+        assert "action block" in policies(ours)
+        assert states(ours) == ""
 
 
 def test_who_is_not_there_does_not_move(hosts: Hosts) -> None:

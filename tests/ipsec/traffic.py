@@ -6,8 +6,8 @@ from collections import Counter
 from contextlib import closing
 
 from oe.model import Address
+from tests.ipsec.waiting import PATIENCE
 
-PATIENCE = 10.0
 PORT = 4711
 
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -62,7 +62,9 @@ def send_stream(source: Address, destination: Address, data: bytes) -> None:
 def ping(source: Address, destination: Address, size: int) -> None:
     """One echo request of that many octets; raises CalledProcessError when it is not answered."""
     subprocess.run(
-        ["ping", "-c1", "-W5", "-s", str(size), "-I", str(source), str(destination)], check=True, capture_output=True
+        ["ping", "-c1", f"-W{PATIENCE:.0f}", "-s", str(size), "-I", str(source), str(destination)],
+        check=True,
+        capture_output=True,
     )
 
 

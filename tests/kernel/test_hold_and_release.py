@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from oe.trap.spec import Dropped, TrapSpec
 from tests.ipsec.children import child, mirrored
 from tests.ipsec.standing import StandingLoop, ignore
 from tests.ipsec.traffic import ESP, Capture
+from tests.ipsec.waiting import PATIENCE, await_that
 from tests.trap.conftest import catcher, network, table
 from tests.trap.netns import CLIENT, GATEWAY, PEER, QUEUE_CLOSED, QUEUE_OPEN, Catcher, Network, hears_nothing
 
@@ -53,6 +55,8 @@ NETS = {
 }
 PROTOCOLS = {"udp": {4: 17, 6: 17}, "unconnected": {4: 17, 6: 17}, "tcp": {4: 6, 6: 6}, "icmp": {4: 1, 6: 58}}
 LIFETIME = 600.0
+SYN_TIMER = 1.0
+"""Seconds after which TCP repeats its first packet."""
 QUIET_STATES = ("0A", "06")
 """TCP_LISTEN and TCP_TIME_WAIT: they send nothing of their own accord."""
 
@@ -131,7 +135,7 @@ class Hosts:
         with self.network.inside(role):
             return self._stack.enter_context(closing(Capture(device)))
 
-    def begin(self, case: Case, patience: float = 10.0) -> "Future[Echoes]":
+    def begin(self, case: Case, patience: float = PATIENCE) -> "Future[Echoes]":
         """Send one packet, or connect, and wait for the answer, in the background."""
         return self._sender.submit(self._talk, case, patience)
 
@@ -157,17 +161,17 @@ class Hosts:
 
     def close(self) -> None:
         """Back ends go last: what an open TCP connection repeats without its SAs, the next test would see."""
-        for role in (CLIENT, GATEWAY, PEER):
-            deadline = time.monotonic() + 5
-            while self._connections(role) and time.monotonic() < deadline:
-                time.sleep(0.01)
-        self._stack.close()
+        try:
+            for role in (CLIENT, GATEWAY, PEER):
+                await_that(partial(self._is_quiet, role), "the end of all connections")
+        finally:
+            self._stack.close()
 
-    def _connections(self, role: str) -> list[str]:
+    def _is_quiet(self, role: str) -> bool:
         with self.network.inside(role):
             tables = [Path(f"/proc/thread-self/net/{name}").read_text() for name in ("tcp", "tcp6")]
         lines = [line for table in tables for line in table.splitlines()[1:]]
-        return [line for line in lines if line.split()[3] not in QUIET_STATES]
+        return all(line.split()[3] in QUIET_STATES for line in lines)
 
 
 def unconnected(case: Case, patience: float) -> Echoes:
@@ -193,18 +197,11 @@ def echo(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with network.inside(PEER):
         server = subprocess.Popen([sys.executable, "-m", "oe.lab.agent", str(ready)])
     try:
-        await_file(ready)
+        await_that(ready.exists, "the agent")
         yield
     finally:
         server.kill()
         server.wait()
-
-
-def await_file(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -216,16 +213,21 @@ def hosts(network: Network, table: NftTable) -> Iterator[Hosts]:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_very_first_packet_arrives_as_esp(hosts: Hosts, catcher: Catcher, case: Case) -> None:
     talk = hosts.begin(case)
-    [held] = catcher.catch(1)
+    held, *repeated = catcher.catch(1)
     assert (held.pair, held.forwarded) == (case.pair, case.role == CLIENT)
     assert hosts.seen() == set()
     hosts.cover(case)
     catcher.queues.release([held.id], MARK_EXEMPT)
     echoes = talk.result()
-    assert (echoes.answered, echoes.lost, echoes.error) == (1, 0, "")
+    assert (echoes.answered, echoes.error) == (1, "")
     assert hosts.seen() == {ESP}
-    assert catcher.caught_nothing()
+    assert (echoes.lost == 0 and not repeated and catcher.caught_nothing()) or has_repeated(case, echoes)
     assert hosts.dropped() == {}
+
+
+def has_repeated(case: Case, echoes: Echoes) -> bool:
+    """Whether so much time went by that TCP sent its first packet again."""
+    return case.protocol == "tcp" and echoes.ended - echoes.started >= SYN_TIMER
 
 
 # --- controls: what would happen without the change of mark, and that the tests above would see it ---------------
@@ -247,11 +249,12 @@ def naive_queue(network: Network, number: int) -> Iterator[tuple[NetfilterQueue,
 def release_unmarked(hosts: Hosts, case: Case, number: int) -> Echoes:
     with naive_queue(hosts.network, number) as (queue, packets):
         talk = hosts.begin(case, patience=0.5)
-        deadline = time.monotonic() + 10
-        while not packets:
+
+        def is_held() -> bool:
             queue.run(False)
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+            return bool(packets)
+
+        await_that(is_held, "the packet")
         hosts.cover(case)
         packets[0].accept()
         return talk.result()
@@ -260,14 +263,14 @@ def release_unmarked(hosts: Hosts, case: Case, number: int) -> Echoes:
 @pytest.mark.parametrize("case", [case for case in OUR_OWN if case.group is Group.PRIVATE_OR_CLEAR], ids=str)
 def test_without_a_changed_mark_our_own_packet_leaks_although_all_is_in_place(hosts: Hosts, case: Case) -> None:
     echoes = release_unmarked(hosts, case, QUEUE_OPEN)
-    assert echoes.answered == 0
+    assert echoes.answered == 0 or has_repeated(case, echoes)
     assert PROTOCOLS[case.protocol][case.version] in hosts.seen()
 
 
 @pytest.mark.parametrize("case", [case for case in OUR_OWN if case.group is Group.PRIVATE], ids=str)
 def test_the_floor_catches_even_that_for_private_nets(hosts: Hosts, case: Case) -> None:
     echoes = release_unmarked(hosts, case, QUEUE_CLOSED)
-    assert echoes.answered == 0
+    assert echoes.answered == 0 or has_repeated(case, echoes)
     assert PROTOCOLS[case.protocol][case.version] not in hosts.seen()
     assert hosts.dropped() == {Dropped.CLEAR_TO_PRIVATE: 1}
 
@@ -279,6 +282,7 @@ def test_with_the_decision_but_without_the_sas_nothing_leaves_for_private_nets(
     table.decide(case.pair, Verdict.PROTECTED, LIFETIME, fail_closed=True)
     with network.listen() as listener:
         network.send(str(case.pair.destination), role=case.role)
+        await_that(hosts.dropped, "the drop")
         assert hears_nothing(listener)
     assert hosts.seen() == set()
     assert catcher.caught_nothing()

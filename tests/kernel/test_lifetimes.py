@@ -27,7 +27,7 @@ from tests.kernel.lifetimes import (
     Scenario,
 )
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(930)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
@@ -65,7 +65,7 @@ class Seen:
 
 
 def play(name: str, scenario: Scenario, directory: Path) -> Seen:
-    runner = [f"{CHECKOUT}/packaging/kernel/run", "--time-travel", "--timeout", "400", "--results", str(directory)]
+    runner = [f"{CHECKOUT}/packaging/kernel/run", "--time-travel", "--timeout", "900", "--results", str(directory)]
     command = [f"{CHECKOUT}/.venv/bin/python", "-m", "tests.kernel.lifetimes", name, "/run/job/results/seen.json"]
     done = subprocess.run([*runner, *command], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -118,9 +118,9 @@ def test_hours(tmp_path: Path) -> None:
         assert 1 <= len(closed) <= 2
     # Clear: renewed while it is used, but for an hour only. Then its packet is held, and DNS is asked anew.
     anew = seen.events("alice", "pair-clear", KEYLESS_ONE)
-    assert anew[:2] == [0, pytest.approx(3600, abs=20)]
+    assert anew[:2] == [pytest.approx(0, abs=1), pytest.approx(3600, abs=20)]
     # A denial ends too: a key published after 700 s is found when that of 600 s is over.
-    assert seen.events("alice", "pair-blocked", LATE)[0] == 0
+    assert seen.events("alice", "pair-blocked", LATE)[0] == pytest.approx(0, abs=1)
     assert 700 < seen.answered(OPEN, LATE)[0] < 930
     # Keys that DNS names no longer, from 1800 s on, are trusted until the TTL ends. Then one group falls back, with no
     # datagram lost, and the other does not.

@@ -8,9 +8,11 @@ error that is trapped is lost.
 """
 
 import errno
+import select
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -28,6 +30,7 @@ from tests.ipsec.children import child, mirrored
 from tests.ipsec.ends import Pair
 from tests.ipsec.netns import Namespace
 from tests.ipsec.standing import StandingLoop, ignore
+from tests.ipsec.waiting import PATIENCE, await_that
 
 pytestmark = pytest.mark.kernel
 
@@ -61,6 +64,9 @@ class Road:
             near, far = (2, 1) if left is self.client else (1, 2)
             batch(right, f"link add name left type veth peer name right netns {left.path}", *wired("left", number, far))
             batch(left, *wired("right", number, near))
+            # Until the kernel has noticed the carrier, what is sent is lost.
+            for host, device in ((left, "right"), (right, "left")):
+                await_that(partial(is_up, host, device), "carrier")
         for host in hosts[1:]:
             host.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
         self.lead("add")
@@ -96,6 +102,12 @@ class Road:
         self.narrow(1500)
         for verb in ("del", "add"):
             self.lead(verb)
+
+    def knows_to_be_narrow(self, outer: int) -> bool:
+        """Whether the gateway has learnt what the router knows of the path to the peer."""
+        command = ["ip", "route", "get", PEER[outer]]
+        with self.gateway.entered():
+            return "mtu 1400" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def narrow(self, mtu: int) -> None:
         """Let the link before the peer take no more."""
@@ -149,6 +161,10 @@ def batch(host: Namespace, *commands: str) -> None:
     host.call(partial(subprocess.run, ["ip", "-batch", "-"], check=True, text=True, input=text))
 
 
+def is_up(host: Namespace, device: str) -> bool:
+    return " state UP " in host.sh(f"ip link show {device}")
+
+
 def wired(device: str, net: int, last: int) -> tuple[str, ...]:
     return (
         f"addr add 10.{net}.0.{last}/24 dev {device}",
@@ -167,23 +183,24 @@ def sender(road: Road, who: str) -> tuple[Namespace, dict[int, str]]:
     return (road.client, CLIENT) if who == "client" else (road.gateway, GATEWAY)
 
 
-def discover(pair: Pair, size: int) -> tuple[int, list[int]]:
+def discover(pair: Pair, size: int, gateway_knows: Callable[[], bool]) -> tuple[int, list[int]]:
     """Send packets with DF, of that size at first and then as small as the errors tell, until one is echoed: the size
-    that was, and those told."""
+    that was, and those told. One is lost on the way: now the gateway knows, and will tell who sends it again."""
     level, discovery, mtu = SIZES[pair[0].version]
     headers = HEADERS[pair[0].version]
     told: list[int] = []
     with socket.socket(traffic.FAMILIES[pair[0].version], socket.SOCK_DGRAM) as client:
-        client.settimeout(0.5)
         client.bind((str(pair[0]), 0))
         client.setsockopt(level, discovery, ALWAYS)
         client.connect((str(pair[1]), traffic.PORT))
-        for _ in range(8):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            knew = gateway_knows()
             try:
                 client.send(bytes(size - headers))
-                return len(client.recv(65535)) + headers, told
-            except TimeoutError:
-                continue  # lost on the way; now the gateway knows, and will tell
+                while gateway_knows() == knew and time.monotonic() < deadline:
+                    if select.select([client], [], [], 0.05)[0]:
+                        return len(client.recv(65535)) + headers, told
             except OSError as error:
                 if error.errno != errno.EMSGSIZE:
                     raise
@@ -203,7 +220,7 @@ def test_with_df_the_sender_learns_a_size_that_gets_through(road: Road, who: str
         overhead = {4: 54, 6: 74}[outer]
         with road.peer.call(partial(traffic.listening, pair[1], socket.SOCK_DGRAM)) as server:
             answered = road.peer.submit(partial(traffic.echo_datagram, server))
-            size, told = host.call(partial(discover, pair, 1500))
+            size, told = host.call(partial(discover, pair, 1500, partial(road.knows_to_be_narrow, outer)))
             answered.result()
         assert told == [1500 - overhead, 1400 - overhead]
         assert size == told[-1]
@@ -212,7 +229,7 @@ def test_with_df_the_sender_learns_a_size_that_gets_through(road: Road, who: str
 
 def ask_without_df(pair: Pair, size: int) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(traffic.PATIENCE)
+        client.settimeout(PATIENCE)
         client.setsockopt(socket.IPPROTO_IP, SIZES[4][1], NEVER)
         client.bind((str(pair[0]), 0))
         client.sendto(bytes(size), (str(pair[1]), traffic.PORT))
@@ -238,7 +255,7 @@ DATA = bytes(range(256)) * 400
 def give_and_take(server: socket.socket) -> bytes:
     connection, _ = server.accept()
     with connection:
-        connection.settimeout(traffic.PATIENCE)
+        connection.settimeout(PATIENCE)
         received = bytearray()
         while len(received) < len(DATA):
             received += connection.recv(1 << 16)
@@ -247,7 +264,7 @@ def give_and_take(server: socket.socket) -> bytes:
 
 
 def take_and_give(pair: Pair) -> bytes:
-    with socket.create_connection((str(pair[1]), traffic.PORT), traffic.PATIENCE, (str(pair[0]), 0)) as client:
+    with socket.create_connection((str(pair[1]), traffic.PORT), PATIENCE, (str(pair[0]), 0)) as client:
         client.sendall(DATA)
         received = bytearray()
         while octets := client.recv(1 << 16):
