@@ -1,8 +1,7 @@
 """Whatever happens to the daemon, not one clear packet to or from the private net is on the host's wire."""
 
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from tests.leak.traffic import Traffic, flowing
 from tests.leak.wire import ESP, PATIENCE, Packet, Wire
 from tests.leak.world import FROM_HOST, OE, Daemon, World
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
 IKE_SA_INIT, IKE_AUTH = 34, 35
 
@@ -22,6 +21,11 @@ from functools import partial
 import oe.daemon.making as making
 making.IkeSettings = partial(making.IkeSettings, rekey_margin=0.0)
 """
+EARLY_REKEY = """
+import oe.ike.exchanges.child_sa as child_sa
+child_sa.before_end = lambda lifetime, margin: 2.0
+"""
+"""Long before the end: on a machine that halts for a while no tunnel ends meanwhile."""
 
 
 def all_go_on(*flows: Traffic) -> None:
@@ -59,38 +63,54 @@ SIGNS: dict[str, Callable[[Packet], bool]] = {
 }
 
 
-@contextmanager
-def doomed(world: World, flows: tuple[Traffic, ...]) -> Iterator[Daemon]:
-    """A daemon under traffic from its start. It has to die in the block; the traffic goes on for a while."""
-    with flowing(*flows):
-        daemon = world.start()
-        try:
-            yield daemon
-            daemon.process.wait(PATIENCE)
-            all_go_on(*flows)
-        finally:
-            daemon.process.kill()
-            daemon.end()
+class Doomed:
+    """A daemon under traffic that somebody kills; `kill` may come before this thread has heard of the start."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._daemon: Daemon | None = None
+        self._must_die = False
+
+    def kill(self) -> None:
+        self._must_die = True
+        if self._daemon is not None:
+            self._daemon.process.kill()
+
+    def run(self) -> None:
+        """Traffic from its start to its death, and for a while after."""
+        flows = self._world.flows()
+        with flowing(*flows):
+            daemon = self._daemon = self._world.start()
+            try:
+                if self._must_die:
+                    daemon.process.kill()
+                daemon.process.wait(PATIENCE)
+                all_go_on(*flows)
+            finally:
+                daemon.process.kill()
+                daemon.end()
 
 
 @pytest.mark.parametrize("sign", SIGNS)
 def test_killed_in_a_negotiation(world: World, wire: Wire, sign: str) -> None:
     assert world.oe("floor", "up").returncode == 0
-    with doomed(world, world.flows()) as daemon:
-        # In the thread that sees the sign, so that the next step is not taken meanwhile.
-        wire.on_packet = lambda packet: daemon.process.kill() if SIGNS[sign](packet) else None
+    doomed = Doomed(world)
+    # In the thread that sees the sign, so that the next step is not taken meanwhile.
+    wire.on_packet = lambda packet: doomed.kill() if SIGNS[sign](packet) else None
+    doomed.run()
     assert wire.shows_no_clear_packet()
 
 
 def test_killed_before_dns_answers(world: World, wire: Wire) -> None:
     assert world.oe("floor", "up").returncode == 0
-    with doomed(world, world.flows()) as daemon:
+    doomed = Doomed(world)
 
-        def asked(asker: Namespace, owner: Address) -> None:
-            if asker is world.hosts["host"] and str(owner) in FROM_HOST:
-                daemon.process.kill()
+    def asked(asker: Namespace, owner: Address) -> None:
+        if asker is world.hosts["host"] and str(owner) in FROM_HOST:
+            doomed.kill()
 
-        world.names.on_question = asked
+    world.names.on_question = asked
+    doomed.run()
     assert wire.shows_no_clear_packet()
 
 
@@ -142,8 +162,8 @@ def test_tunnels_that_end_by_the_clock(world: World, wire: Wire) -> None:
 
 
 def test_tunnels_that_are_rekeyed(world: World, wire: Wire) -> None:
-    world.configure(gateway='child-lifetime = "5s"', group='[log]\nlevel = "debug"')
-    with world.running() as daemon, flowing(*world.flows()):
+    world.configure(gateway='child-lifetime = "60s"', group='[log]\nlevel = "debug"')
+    with world.running(code=EARLY_REKEY) as daemon, flowing(*world.flows()):
         daemon.says("child-closed", times=4)
         wire.carries_esp()
     assert all("reason=rekeyed" in line for line in daemon.log if "child-closed" in line)

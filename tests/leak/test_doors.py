@@ -28,10 +28,13 @@ def send_as(sender: Namespace, source: str, destination: str, payload: bytes) ->
         forger.sendto(payload, (destination, SINK))
 
 
-def heard(world: World, receiver: str, destination: str, sources: tuple[str, ...]) -> set[str]:
+def heard(
+    world: World, receiver: str, destination: str, sources: tuple[str, ...], *, awaited: bool = False
+) -> set[str]:
     """From which of `sources` a datagram sent by the router reaches its destination.
 
-    The last comes from the router itself and must arrive; what was sent before it has arrived by then, or never will.
+    The last comes from the router itself and must arrive; what was sent before it has arrived by then, or never will:
+    but for what another processor delivers. If all must arrive, they are `awaited`.
     """
     outside = OUTSIDE[":" in destination]
     with world.hosts[receiver].entered():
@@ -41,8 +44,8 @@ def heard(world: World, receiver: str, destination: str, sources: tuple[str, ...
         sink.settimeout(PATIENCE)
         for source in (*sources, outside):
             send_as(world.hosts["router"], source, destination, source.encode())
-        arrived = set()
-        while outside not in arrived:
+        arrived: set[str] = set()
+        while not {outside, *(sources if awaited else ())} <= arrived:
             arrived.add(sink.recv(100).decode())
     return arrived - {outside}
 

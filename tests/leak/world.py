@@ -15,7 +15,7 @@ has keys, the upper one has none. The back end is the one that a probe finds.
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -61,9 +61,13 @@ class Daemon:
 
     def says(self, event: str, times: int = 1) -> None:
         """Wait until an event is in the log so many times."""
+        self.until(lambda: self.told(event) >= times)
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Wait until the log is such."""
         with self._news:
-            self._news.wait_for(lambda: self.told(event) >= times or not self._thread.is_alive(), PATIENCE)
-            assert self.told(event) >= times, "".join(self.log)
+            self._news.wait_for(lambda: true() or not self._thread.is_alive(), PATIENCE)
+            assert true(), "".join(self.log)
 
     def end(self) -> int:
         if self.process.poll() is None:
@@ -160,13 +164,13 @@ class World:
 
     def reasons(self) -> dict[str, int]:
         """The daemon's counters."""
-        reasons = ask(self.directory / "host" / "run", {"ask": "status"})["reasons"]
+        reasons = ask(self.directory / "host" / "run", {"ask": "status"}, PATIENCE)["reasons"]
         assert isinstance(reasons, dict)
         return reasons
 
     def queue_overflows(self) -> int:
         """Packets that the kernel dropped or let pass, as the queue's group has it, for want of room."""
-        queues = ask(self.directory / "host" / "run", {"ask": "status"})["queues"]
+        queues = ask(self.directory / "host" / "run", {"ask": "status"}, PATIENCE)["queues"]
         assert isinstance(queues, list)
         return sum(int(row["dropped_queue_full"]) for row in queues)
 

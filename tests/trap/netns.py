@@ -17,7 +17,9 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from ipaddress import ip_address
+from time import monotonic, sleep
 
 from oe.model import HeldPacket, HostPair
 from oe.trap.queue import TrapQueues
@@ -25,13 +27,23 @@ from oe.trap.queue import TrapQueues
 CLIENT, GATEWAY, PEER = "client", "gateway", "peer"
 QUEUE_CLOSED, QUEUE_OPEN = 41, 42
 PORT = 7000
+PATIENCE = 60.0
+"""Seconds to wait for what must happen; nothing is ever waited for that must not."""
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Wait until it is so: packets between namespaces may wait for a thread of the kernel."""
+    deadline = monotonic() + PATIENCE
+    while not true():
+        assert monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        sleep(0.005)
 
 
 class Network:
@@ -69,6 +81,12 @@ class Network:
                 f"addr add fd0{net}::{ends[role]}/64 dev to-{other} nodad",
                 f"link set to-{other} up",
             )
+        # What is sent before the kernel has noticed the carrier is lost.
+        for role, other in ((left, right), (right, left)):
+            until(partial(self._is_up, role, f"to-{other}"), f"carrier from {role} to {other}")
+
+    def _is_up(self, role: str, device: str) -> bool:
+        return " state UP " in run("ip", "-n", self._names[role], "link", "show", device)
 
     def ip(self, role: str, *commands: str) -> None:
         for command in commands:
@@ -94,7 +112,7 @@ class Network:
     def nft(self, role: str, text: str) -> str:
         with self.inside(role):
             finished = subprocess.run(
-                ["nft", "-f", "-"], input=text, text=True, check=True, capture_output=True, timeout=20
+                ["nft", "-f", "-"], input=text, text=True, check=True, capture_output=True, timeout=PATIENCE
             )
             return finished.stdout
 
@@ -134,15 +152,18 @@ def _setns(descriptor: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def hear(listener: socket.socket, patience: float = 1.0) -> bytes:
-    """The next datagram, within `patience` seconds."""
-    readable, _, _ = select.select([listener], [], [], patience)
+def hear(listener: socket.socket) -> bytes:
+    """The next datagram."""
+    readable, _, _ = select.select([listener], [], [], PATIENCE)
     assert readable, "nothing arrived"
     return listener.recv(4096)
 
 
 def hears_nothing(*listeners: socket.socket, patience: float = 0.03) -> bool:
-    """Whether nothing arrives. Delivery between namespaces is a function call; what has left is there."""
+    """Whether nothing arrives. Delivery between namespaces is mostly a function call; what has left is there.
+
+    Only to be asserted as it is: on a busy machine a datagram may come later than that.
+    """
     return not select.select(listeners, [], [], patience)[0]
 
 
@@ -188,12 +209,12 @@ class Catcher:
 
     def catch(self, count: int) -> list[HeldPacket]:
         """The next packets, at least `count` of them."""
-        for _ in range(200):
+
+        def trapped() -> bool:
             self.turn()
-            if len(self.packets) >= count:
-                break
-            self._loop.run_until_complete(asyncio.sleep(0.005))
-        assert len(self.packets) >= count, f"only {len(self.packets)} of {count} packets were trapped"
+            return len(self.packets) >= count
+
+        until(trapped, f"{count} packets trapped")
         caught, self.packets[:] = list(self.packets), []
         return caught
 

@@ -9,11 +9,12 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -32,6 +33,7 @@ from oe.trap.spec import TrapSpec, Tunnel
 from tests.trap.netns import (
     CLIENT,
     GATEWAY,
+    PATIENCE,
     PEER,
     PORT,
     QUEUE_CLOSED,
@@ -42,6 +44,7 @@ from tests.trap.netns import (
     hears_nothing,
     pair,
     run,
+    until,
 )
 
 pytestmark = pytest.mark.netns
@@ -84,6 +87,13 @@ def dropped(table: NftTable) -> dict[str, int]:
     return {name: counter.packets for name, counter in table.counters().items() if counter.packets}
 
 
+def drops(table: NftTable, expected: dict[str, int]) -> None:
+    """These it has dropped, or will when the last packet is there."""
+    with suppress(AssertionError):
+        until(lambda: dropped(table) == expected, "packets dropped")
+    assert dropped(table) == expected
+
+
 # --- groups ----------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +115,7 @@ def test_each_group_does_what_it_says(
         network.send(destination, role=role)
     assert catcher.caught_nothing()
     assert hears_nothing(listener)
-    assert dropped(armed) == {"refused": 2}
+    drops(armed, {"refused": 2})
 
 
 def test_the_kernel_chooses_as_the_intervals_say(
@@ -163,7 +173,7 @@ def test_without_a_listener_the_closed_trap_drops_and_the_open_one_passes(
 
 def test_blocked_tcp_fails_at_once(network: Network, armed: NftTable) -> None:
     with network.inside(GATEWAY), socket.socket() as client:
-        client.settimeout(5)
+        client.settimeout(PATIENCE)
         assert client.connect_ex((BLOCK, PORT)) == errno.EHOSTUNREACH
 
 
@@ -178,7 +188,7 @@ def test_a_decision_ends_trapping_and_its_end_begins_it_again(
     armed.decide(ours, Verdict.BLOCKED, 60, False)
     network.send(destination)
     assert hears_nothing(listener)
-    assert dropped(armed) == {"refused": 1}
+    drops(armed, {"refused": 1})
     armed.undecide(ours)
     armed.undecide(ours)
     network.send(destination)
@@ -201,23 +211,30 @@ def test_a_decision_is_for_one_pair_only(
 
 
 def test_a_decision_times_out(network: Network, armed: NftTable, catcher: Catcher, listener: socket.socket) -> None:
-    armed.decide(pair("10.2.0.1", OPEN), Verdict.CLEAR, 0.2, False)
+    """Nobody turns the kernel's clock: one decision is not over before it is looked at, the other is waited for."""
+    ours = pair("10.2.0.1", OPEN)
+    armed.decide(ours, Verdict.CLEAR, 600, False)
     network.send(OPEN, b"clear")
     assert hear(listener) == b"clear"
-    select.select([], [], [], 0.3)  # the kernel's clock is nobody's to turn
-    network.send(OPEN)
-    assert len(catcher.catch(1)) == 1
+    armed.decide(ours, Verdict.CLEAR, 0.2, False)
+
+    def trapped() -> bool:
+        network.send(OPEN)
+        return not catcher.caught_nothing()
+
+    until(trapped, "the end of the decision")
 
 
 def test_each_verdict_replaces_each_other(network: Network, armed: NftTable, listener: socket.socket) -> None:
     rng = random.Random(1)
     ours = pair("10.2.0.1", OPEN)
-    for verdict in rng.choices(list(Verdict), k=30):
+    for number, verdict in enumerate(rng.choices(list(Verdict), k=30)):
         armed.decide(ours, verdict, 60, False)
-        network.send(OPEN, b"!")
-        assert hears_nothing(listener, patience=0.002) == (verdict is Verdict.BLOCKED)
-        if verdict is not Verdict.BLOCKED:
-            hear(listener)
+        network.send(OPEN, bytes([number]))
+        if verdict is Verdict.BLOCKED:
+            assert hears_nothing(listener, patience=0.002)
+        else:
+            assert hear(listener) == bytes([number])
 
 
 def test_a_private_pair_that_is_decided_protected_still_cannot_leave_in_clear(
@@ -229,7 +246,7 @@ def test_a_private_pair_that_is_decided_protected_still_cannot_leave_in_clear(
     network.send(PRIVATE)
     network.send(PRIVATE, role=CLIENT)
     assert hears_nothing(listener)
-    assert dropped(armed) == {"clear-to-private": 2}
+    drops(armed, {"clear-to-private": 2})
 
 
 @pytest.mark.parametrize("floor", [False, True])
@@ -247,7 +264,7 @@ def test_the_exemptions_of_our_own_packets_are_not_for_clients(
         network.send(destination, role=CLIENT, source_port=4500)
         network.send(destination, role=CLIENT)
     assert hears_nothing(listener)
-    assert dropped(table) == {"clear-to-private": 4}
+    drops(table, {"clear-to-private": 4})
 
 
 def test_a_full_set_is_an_error_that_says_so(network: Network, table: NftTable) -> None:
@@ -316,7 +333,7 @@ def test_neighbour_discovery_multicast_and_broadcast_are_exempt(
                 sender.sendto(b"multicast", ("224.0.0.1", PORT))
                 assert hear(group) == b"multicast"
     assert catcher.caught_nothing()
-    assert dropped(table) == {}
+    drops(table, {})
 
 
 def test_our_resolver_may_ask_and_gets_its_answer_and_nothing_else_comes_by_that_door(
@@ -340,12 +357,12 @@ def test_our_resolver_may_ask_and_gets_its_answer_and_nothing_else_comes_by_that
         server.sendto(b"answer", address)
         assert hear(asker) == b"answer"
         assert hears_nothing(other)
-    assert dropped(table) == {"clear-from-private": 1}
+    drops(table, {"clear-from-private": 1})
     script = "import socket; socket.socket(2, 2).sendto(b'recursive', ('198.18.0.9', 53))"
     with network.listen(PEER, 53) as recursive, network.inside(GATEWAY):
         for uid in ("4711", "4712"):
             command = ["setpriv", f"--reuid={uid}", "--clear-groups", "/usr/bin/python3", "-c", script]
-            subprocess.run(command, check=False, capture_output=True, timeout=20)
+            subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE)
         assert hear(recursive) == b"recursive"
         assert hears_nothing(recursive)
     assert [held.destination_port for held in catcher.catch(1)] == [53]
@@ -378,7 +395,7 @@ def test_clear_packets_from_closed_nets_are_dropped(network: Network, armed: Nft
         for source, to in ((PRIVATE, own), (PRIVATE6, own6), (BLOCK, own), (BLOCK6, own6)):
             _send_from(network, source, to, source_port=500)
         assert hears_nothing(listening)
-        assert dropped(armed) == {"clear-from-private": 2, "from-block": 2}
+        drops(armed, {"clear-from-private": 2, "from-block": 2})
         for source, to in ((OPEN, own), (CLEAR6, own6), (UNLISTED, own)):
             _send_from(network, source, to)
             assert hear(listening) == source.encode()
@@ -390,17 +407,19 @@ def test_clear_packets_from_closed_nets_are_dropped(network: Network, armed: Nft
 def test_some_clear_packets_from_private_nets_are_shown_and_none_gets_in(
     network: Network, armed: NftTable, catcher: Catcher
 ) -> None:
+    begun = monotonic()
     with network.listen(GATEWAY, PORT) as listening:
         for _ in range(60):
             _send_from(network, PRIVATE, "10.2.0.1")
         _send_from(network, BLOCK, "10.2.0.1")
         assert hears_nothing(listening)
+    drops(armed, {"clear-from-private": 60, "from-block": 1})
+    most = 20 + 10 * (monotonic() - begun) + 1  # the rule's burst, and its rate for as long as it took
     catcher.turn()
     shown = {(str(packet.pair.source), str(packet.pair.destination)) for packet in catcher.refused}
     assert shown == {(PRIVATE, "10.2.0.1")}
-    assert len(catcher.refused) < 60
+    assert len(catcher.refused) <= most
     assert catcher.caught_nothing()
-    assert dropped(armed) == {"clear-from-private": 60, "from-block": 1}
 
 
 def test_fragments_of_ike_come_in(network: Network, armed: NftTable) -> None:
@@ -408,12 +427,12 @@ def test_fragments_of_ike_come_in(network: Network, armed: NftTable) -> None:
         for source, to in ((PRIVATE, "10.2.0.1"), (PRIVATE6, "fd02::1")):
             _send_from(network, source, to, port=500, size=4000)
             assert len(hear(ike)) == 4000
-    assert dropped(armed) == {}
+    drops(armed, {})
     with network.listen(GATEWAY) as other:
         for source, to in ((PRIVATE, "10.2.0.1"), (PRIVATE6, "fd02::1")):
             _send_from(network, source, to, size=4000)
         assert hears_nothing(other)
-    assert dropped(armed) == {"clear-from-private": 2}
+    drops(armed, {"clear-from-private": 2})
 
 
 # --- the userspace tunnel --------------------------------------------------------------------------------------
@@ -445,11 +464,12 @@ def tun(network: Network) -> Iterator[int]:
         os.close(descriptor)
 
 
-def read_tun(descriptor: int) -> bytes:
-    """The next packet that is not the kernel's own chatter on a new interface."""
-    while select.select([descriptor], [], [], 1.0)[0]:
+def read_tun(descriptor: int, destination: str) -> bytes:
+    """The next packet to `destination`: the kernel chatters on a new interface, and TCP repeats itself."""
+    address = ip_address(destination).packed
+    while select.select([descriptor], [], [], PATIENCE)[0]:
         packet = os.read(descriptor, 2000)
-        if packet[0] >> 4 == 4 or packet[24] != 0xFF:
+        if address == (packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]):
             return packet
     raise AssertionError("nothing came into the tunnel")
 
@@ -468,13 +488,16 @@ def test_protected_packets_go_into_the_userspace_tunnel(
         [held] = catcher.catch(1)
         table.decide(held.pair, Verdict.PROTECTED, 60, closed)
         catcher.queues.release([held.id], MARK_EXEMPT | bit)
-        assert read_tun(inner).endswith(b"first")
+        assert read_tun(inner, destination).endswith(b"first")
         network.send(destination, b"second", role=role)
-        assert read_tun(inner).endswith(b"second")
+        assert read_tun(inner, destination).endswith(b"second")
         assert catcher.caught_nothing()
         assert hears_nothing(listener)
     network.send(destination, b"the tunnel is gone", role=role)
-    assert hears_nothing(listener) == closed
+    if closed:
+        assert hears_nothing(listener)
+    else:
+        assert hear(listener) == b"the tunnel is gone"
 
 
 def test_what_comes_out_of_the_tunnel_passes(network: Network, table: NftTable, catcher: Catcher) -> None:
@@ -501,7 +524,7 @@ def test_what_comes_out_of_the_tunnel_passes(network: Network, table: NftTable, 
             os.write(inner, header[:10] + checksum.to_bytes(2, "big") + header[12:] + udp)
             assert hear(listening) == b"inside"
         assert catcher.caught_nothing()
-        assert dropped(table) == {}
+        drops(table, {})
 
 
 def test_tcp_segments_fit_the_tunnel(network: Network, table: NftTable) -> None:
@@ -513,7 +536,7 @@ def test_tcp_segments_fit_the_tunnel(network: Network, table: NftTable) -> None:
             with network.inside(CLIENT), socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET) as client:
                 client.setblocking(False)
                 client.connect_ex((destination, PORT))
-                syn = read_tun(inner)
+                syn = read_tun(inner, destination)
             assert struct.pack("!BBH", 2, 4, size) in syn  # option: maximum segment size
 
 
@@ -535,7 +558,7 @@ def test_the_floor_keeps_closed_nets_shut_and_frees_the_rest(
     network.send(PRIVATE, b"ours", mark=MARK_EXEMPT)
     assert hear(listener) == b"ours"
     assert catcher.caught_nothing()
-    assert dropped(armed) == {"clear-to-private": 4, "to-block": 4}
+    drops(armed, {"clear-to-private": 4, "to-block": 4})
 
 
 def test_without_closed_nets_nothing_stays(network: Network, table: NftTable) -> None:
@@ -587,7 +610,7 @@ def test_a_reload_changes_groups_and_keeps_decisions_and_counters(
     assert hear(listener) == b"decided"
     network.send(BLOCK)
     assert catcher.catch(1)[0].pair.destination == ip_address(BLOCK)
-    assert dropped(armed) == {"refused": 1}
+    drops(armed, {"refused": 1})
 
 
 def test_nft_can_print_the_table(network: Network, armed: NftTable) -> None:
