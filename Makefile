@@ -41,7 +41,7 @@ test-interop: setup-kernel
 # Debian's own kernel, emulated: slow, so a short tour of the lab only.
 test-stock: setup
 	@packaging/setup stock
-	@packaging/stock/run $(BIN)/oe lab --pace 8 --backend xfrm --only "bob, tcp"
+	@packaging/stock/run $(BIN)/oe lab --pace 20 --backend xfrm --only "bob, tcp"
 
 # A day of two gateways on virtual time, in some minutes.
 soak: setup-kernel

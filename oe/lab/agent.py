@@ -62,7 +62,7 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {"probe": _probe, "exchange": _
 
 
 def serve_streams(family: socket.AddressFamily) -> None:
-    """Echo TCP on all addresses of one family, for ever."""
+    """Echo TCP on all addresses of one family from now on, in a thread."""
 
     class Echo(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -82,18 +82,20 @@ def serve_streams(family: socket.AddressFamily) -> None:
         def handle_error(self, request: Any, client_address: Any) -> None:
             """A probe that gave up is no error here."""
 
-    Server(("", probes.PORT), Echo).serve_forever()
+    Thread(target=Server(("", probes.PORT), Echo).serve_forever, daemon=True).start()
 
 
 def serve_datagrams(family: socket.AddressFamily) -> None:
-    """Echo from the very address that was asked: a host of the lab has many."""
-    with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
-        if family == socket.AF_INET6:
-            datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            datagrams.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        datagrams.bind(("", probes.PORT))
+    """Echo UDP from now on, in a thread, and from the very address that was asked: a host of the lab has many."""
+    datagrams = socket.socket(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        datagrams.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+    datagrams.bind(("", probes.PORT))
+
+    def echo() -> None:
         while True:
             try:
                 data, ancillary, _, sender = datagrams.recvmsg(65_536, 256)
@@ -101,6 +103,8 @@ def serve_datagrams(family: socket.AddressFamily) -> None:
                 datagrams.sendmsg([data], asked, 0, sender)
             except OSError:
                 continue  # an ICMP error for an earlier answer, or an answer that policy forbids
+
+    Thread(target=echo, daemon=True).start()
 
 
 def _as_source(level: int, info: bytes) -> bytes:
@@ -113,7 +117,7 @@ def _as_source(level: int, info: bytes) -> bytes:
 def main(path: str) -> None:
     for serve in (serve_streams, serve_datagrams):
         for family in (socket.AF_INET, socket.AF_INET6):
-            Thread(target=serve, args=(family,), daemon=True).start()
+            serve(family)
     with _JobServer(path, _Job) as server:
         server.serve_forever()
 

@@ -19,10 +19,12 @@ from oe.lab.sightings import Sighting, Wire, sight, summarise
 from oe.lab.world import LabBroken, World
 from oe.model import Address, Group
 
-_AGAIN = 0.3
-"""Seconds to wait for the answer to any packet but the first."""
-_PATIENCE = SETUP_BUDGET + 1.0
-"""Seconds to wait for a first answer: by then every gateway has decided."""
+_ANSWER = 10.0
+"""Seconds to wait for an answer that must come; only a row that goes wrong takes so long."""
+_SILENCE = SETUP_BUDGET + 1.0
+"""Seconds to wait for a first answer that may fail to come: by then every gateway has decided."""
+_STILL_SILENT = 0.3
+"""The same for the answer to any other packet."""
 _QUEUES = "/proc/net/netfilter/nfnetlink_queue"
 _ID_SEQUENCE = 7
 """Column of `_QUEUES` that counts the packets ever queued."""
@@ -132,8 +134,8 @@ async def _probe(world: World, row: Row, marker: str, source: Address, destinati
         "destination": str(destination),
         "marker": marker,
         "count": row.count,
-        "patience": _PATIENCE * world.pace,
-        "again": _AGAIN * world.pace,
+        "patience": world.pace * (_ANSWER if row.is_answered and not row.may_lose else _SILENCE),
+        "again": world.pace * (_ANSWER if row.is_answered else _STILL_SILENT),
     }
     return Echoes(**await world.job(host_of(source), job="probe", **fields))
 

@@ -104,7 +104,11 @@ class Channel:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        if self._socket.recv(_LONGEST) != _STAY:
+        try:
+            said = self._socket.recv(_LONGEST)
+        except ConnectionError:  # the other end went without having read what we told
+            said = b""
+        if said != _STAY:
             os._exit(1)
         self.released.set()
 
@@ -115,7 +119,7 @@ class Channel:
     def _tell(self, line: bytes) -> None:
         try:
             self._socket.sendall(line)
-        except BrokenPipeError:
+        except ConnectionError:
             os._exit(1)
 
 

@@ -17,8 +17,12 @@ PORT = 7
 """Echo, TCP and UDP (RFC 862)."""
 _PIECE = 65_536
 """Octets of a piece of `bulk`."""
-_TCP_INFO_SIZE, _TCP_TOTAL_RETRANS, _TCP_DSACK_DUPS = 220, 100, 216
-"""Octets of struct tcp_info up to tcpi_dsack_dups, and the offsets of it and of tcpi_total_retrans."""
+_TCP_INFO_SIZE, _TCP_RTT, _TCP_TOTAL_RETRANS, _TCP_DSACK_DUPS = 220, 68, 100, 216
+"""Octets of struct tcp_info up to tcpi_dsack_dups, and the offsets of tcpi_rtt, tcpi_total_retrans and that."""
+_SYN_TIMER = 1.0
+"""Seconds after which Linux repeats a SYN for the first time (RFC 6298 2.1)."""
+_AT_ONCE = 0.001
+"""Seconds to wait for what is there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,11 @@ def _tcp(probe: Probe, tally: _Tally, repeat: int = 1) -> None:
     with _socket(probe, socket.SOCK_STREAM) as stream:
         started = time.monotonic()
         tally.sent = 1
-        tally.retransmitted = 0
+        tally.retransmitted = needless = 0
         try:
             stream.connect((probe.destination, PORT))
             tally.first_delay = time.monotonic() - started
+            needless = _needless_syns(stream)
             for number in range(probe.count):
                 piece = _payload(probe, number) * repeat
                 stream.sendall(piece)
@@ -108,11 +113,33 @@ def _tcp(probe: Probe, tally: _Tally, repeat: int = 1) -> None:
                 tally.answered += 1
                 tally.sent = tally.answered
         finally:
-            information = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
-            (repeated,) = struct.unpack_from("=I", information, _TCP_TOTAL_RETRANS)
+            repeated = _information(stream, _TCP_TOTAL_RETRANS)
+            if tally.answered == probe.count:
+                _close_both_ways(stream)
             # On a busy machine TCP probes when an answer is merely late; the peer says that it had it already.
-            (needless,) = struct.unpack_from("=I", information, _TCP_DSACK_DUPS)
+            needless += _information(stream, _TCP_DSACK_DUPS)
             tally.retransmitted = max(0, repeated - needless)
+
+
+def _needless_syns(stream: socket.socket) -> int:
+    """SYNs that were repeated only because the answer to the first was late: the time stamp that it returns tells how
+    old the SYN is that was answered."""
+    waited = _information(stream, _TCP_RTT) / 1_000_000
+    return _information(stream, _TCP_TOTAL_RETRANS) if waited >= _SYN_TIMER else 0
+
+
+def _close_both_ways(stream: socket.socket) -> None:
+    """Wait for the peer's last word: before it comes what it says of our last segments, and after it nothing."""
+    with suppress(OSError):
+        stream.shutdown(socket.SHUT_WR)
+        while stream.recv(_PIECE):
+            pass
+
+
+def _information(stream: socket.socket, offset: int) -> int:
+    """A number of struct tcp_info."""
+    (number,) = struct.unpack_from("=I", stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE), offset)
+    return int(number)
 
 
 def _bulk(probe: Probe, tally: _Tally) -> None:
@@ -170,10 +197,13 @@ def _ping_pong(
 
 
 def _awaited(raw: socket.socket, expected: bytes, echo: Callable[[bytes], bytes], deadline: float) -> bool:
-    """Wait for one answer; others (late ones, errors of other flows) are passed over."""
-    while (left := deadline - time.monotonic()) > 0:
-        raw.settimeout(left)
-        with suppress(TimeoutError):
+    """Wait for one answer; others (late ones, errors of other flows) are passed over.
+
+    What has come by the deadline counts, however late it is looked at: this process may have stood still meanwhile.
+    """
+    with suppress(TimeoutError):
+        while True:
+            raw.settimeout(max(deadline - time.monotonic(), _AT_ONCE))
             if echo(raw.recv(2048)) == expected:
                 return True
     return False

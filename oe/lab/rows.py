@@ -53,6 +53,10 @@ class Row:
         return self.outer or self.inner
 
     @property
+    def is_answered(self) -> bool:
+        return self.expected in ANSWERED
+
+    @property
     def is_timed(self) -> bool:
         """Its delay is measured, so nothing else runs beside it."""
         return self.far_group is None and self.expected not in (Outcome.NOTHING, Outcome.UNANSWERED)
@@ -61,7 +65,7 @@ class Row:
         """Whether this is what must come of it; refused at once is as good as nothing."""
         if self.expected is Outcome.NOTHING:
             return outcome in (Outcome.NOTHING, Outcome.REFUSED)
-        return outcome is self.expected and not (outcome in ANSWERED and lost > self.may_lose)
+        return outcome is self.expected and not (self.is_answered and lost > self.may_lose)
 
 
 _BY_PROTOCOL = {"tcp": plan.BOB_TCP, "udp": plan.BOB_UDP, "icmp": plan.BOB_ICMP}
@@ -81,9 +85,9 @@ def _bob() -> Iterator[Row]:
     bulk = here, remote(PRIVATE, plan.BOB_BULK)
     yield Row("bob, 256 kB", "bulk", *bulk, PRIVATE, Outcome.ENCRYPTED, ike=True, count=4)
     # What a responder held is given time, but a first packet of its own that comes just then may overtake the
-    # processing of the answer that makes the initiator ready for it.
+    # processing of the answer that makes the initiator ready for it. Here both are responders.
     crossed = here, remote(OPEN, plan.BOB_CROSSED)
-    yield Row("bob, both at once", "udp", *crossed, OPEN, Outcome.ENCRYPTED, ike=True, crossed=True, may_lose=1)
+    yield Row("bob, both at once", "udp", *crossed, OPEN, Outcome.ENCRYPTED, ike=True, crossed=True, may_lose=2)
     calling = remote(OPEN, plan.BOB_TCP), alice(PRIVATE)
     yield Row("bob calls, tcp", "tcp", *calling, PRIVATE, Outcome.ENCRYPTED, ike=True, decider="bob")
     yield Row("bob, TXT record", "tcp", here, remote(OPEN, plan.BOB_TXT), OPEN, Outcome.ENCRYPTED, ike=True)

@@ -138,7 +138,8 @@ class World:
 
     async def status(self, host: Host) -> dict[str, Any]:
         """The status document of the host's gateway, as `oe status --json` prints it."""
-        return dict(await asyncio.to_thread(ask, directory(host) / "run", {"ask": "status"}))
+        patience = _START * self.pace
+        return dict(await asyncio.to_thread(ask, directory(host) / "run", {"ask": "status"}, patience))
 
     async def _answers(self, host: Host, server: str, name: str) -> bool:
         if not _agent_socket(host).exists():

@@ -34,7 +34,7 @@ def host() -> Iterator[Namespace]:
 def floor(host: Namespace, config: Path, verb: str) -> subprocess.CompletedProcess[str]:
     with host.entered():
         command = [*OE, "floor", verb, "--config", str(config)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_show_prints_what_up_would_load(config: Path) -> None:

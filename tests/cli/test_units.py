@@ -19,7 +19,7 @@ from tests.ipsec.netns import Namespace
 PACKAGING = Path(__file__).parents[2] / "packaging"
 UNITS = sorted(path.name for path in PACKAGING.glob("*.service"))
 OE = (sys.executable, "-c", "from oe.cli.main import main; main()")
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def service(unit: str) -> dict[str, str]:

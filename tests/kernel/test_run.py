@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOOLS = CHECKOUT / "packaging/kernel"
 NOBODY = 65534
+PATIENCE = 120.0
+AGES = 600
+"""Seconds; for so long no test waits."""
 
 
 def start(*arguments: object, cwd: Path = CHECKOUT, **environment: str) -> subprocess.Popen[str]:
@@ -53,9 +56,17 @@ def of_guest(directory: Path) -> list[str]:
 
 
 def await_guest(directory: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not any(directory.glob("oe-kernel-*/results/up")):
         assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def await_end(directory: Path) -> None:
+    """A killed process is there until the kernel comes to it; the runner waits for the guest's first one."""
+    deadline = time.monotonic() + PATIENCE
+    while left := of_guest(directory):
+        assert time.monotonic() < deadline, left
         time.sleep(0.05)
 
 
@@ -95,31 +106,32 @@ def test_results_come_out_also_of_a_command_that_fails(tmp_path: Path) -> None:
 
 def test_what_a_command_leaves_running_is_not_waited_for() -> None:
     began = time.monotonic()
-    assert run("sh", "-c", "sleep 600 & echo started")[:2] == (0, "started\n")
-    assert time.monotonic() - began < 30
+    assert run("sh", "-c", f"sleep {AGES} & echo started")[:2] == (0, "started\n")
+    assert time.monotonic() - began < AGES
 
 
 def test_a_guest_that_is_out_of_time_is_ended(tmp_path: Path) -> None:
-    with start("--timeout", "4", "sh", "-c", "echo begun; sleep 600", TMPDIR=str(tmp_path)) as runner:
+    with start("--timeout", "4", "sh", "-c", f"echo begun; sleep {AGES}", TMPDIR=str(tmp_path)) as runner:
         output, errors = runner.communicate()
-    assert (runner.returncode, output) == (124, "begun\n")
+    assert runner.returncode == 124
+    assert output in ("begun\n", "")  # a busy machine may not have come so far
     assert errors.endswith("run: out of time\n")
-    assert of_guest(tmp_path) == []
+    await_end(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_guest_ends_with_its_runner(tmp_path: Path) -> None:
-    with start("sh", "-c", "touch /run/job/results/up; sync; sleep 600", TMPDIR=str(tmp_path)) as runner:
+    with start("sh", "-c", f"touch /run/job/results/up; sync; sleep {AGES}", TMPDIR=str(tmp_path)) as runner:
         await_guest(tmp_path)
         assert of_guest(tmp_path) != []
         runner.send_signal(signal.SIGTERM)
     assert runner.returncode == 128 + signal.SIGTERM
-    assert of_guest(tmp_path) == []
+    await_end(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_guest_that_dies_says_what_it_said_last() -> None:
-    status, _, errors = run("sh", "-c", "echo c >/proc/sysrq-trigger; sleep 600")
+    status, _, errors = run("sh", "-c", f"echo c >/proc/sysrq-trigger; sleep {AGES}")
     assert status == 125
     assert "Kernel panic" in errors
     assert errors.endswith("run: the guest died\n")
@@ -142,7 +154,7 @@ def test_hours_pass_in_seconds() -> None:
     assert status == 0
     before, after = map(int, output.split())
     assert 36000 <= after - before < 36060
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < AGES
 
 
 def is_mapped(user: int) -> bool:

@@ -137,6 +137,16 @@ def test_packets_belong_to_the_flow_that_ran_last() -> None:
     assert (second.wire.esp, second.wire.clear) == (0, 1)
 
 
+def test_only_answers_that_must_come_are_waited_for_long() -> None:
+    blocked = Row("dave", "tcp", NEAR, remote(Group.PRIVATE, 2), Group.PRIVATE, Outcome.NOTHING)
+    dropped = replace(ROW, destination=remote(Group.PRIVATE, 3), may_lose=1)
+    world = FakeWorld([ANSWERED] * 3, [], [])
+    drive(world, FakeCapture(), ROW, dropped, blocked)
+    probed = [job for _, job in world.jobs if job.get("job") == "probe"]
+    long, short, still = flows._ANSWER, flows._SILENCE, flows._STILL_SILENT
+    assert [(job["patience"], job["again"]) for job in probed] == [(long, long), (short, long), (short, still)]
+
+
 def test_timed_rows_run_before_the_others_and_results_keep_the_order() -> None:
     blocked = Row("dave", "tcp", NEAR, remote(Group.PRIVATE, 2), Group.PRIVATE, Outcome.NOTHING)
     silent = replace(ANSWERED, answered=0, lost=1, first_delay=None)

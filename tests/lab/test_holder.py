@@ -1,6 +1,9 @@
 """The channel between `oe lab` and the lab's first process."""
 
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -57,6 +60,19 @@ def test_options_and_descriptors_are_handed_over() -> None:
         with socket.socket(fileno=duplicate) as copy:
             copy.sendall(b"hello")
         assert inside.recv(10) == b"hello"
+
+
+def test_a_holder_ends_with_who_started_it_though_that_read_nothing() -> None:
+    """What it left unread makes the end of the connection an error."""
+    holder = "import sys; from oe.lab.holder import Channel; Channel(int(sys.argv[1])).released.wait()"
+    outside, inside = socket.socketpair()
+    with outside:
+        with inside, Path("/dev/null").open("wb") as nowhere:
+            argv = [sys.executable, "-c", holder, str(inside.fileno())]
+            process = subprocess.Popen(argv, pass_fds=[inside.fileno()])
+            hand_over(outside, Options(), [nowhere.fileno(), nowhere.fileno()])
+        outside.recv(1, socket.MSG_PEEK)
+    assert process.wait(60) == 1
 
 
 def test_rows_are_chosen_by_a_part_of_flow_or_group() -> None:
