@@ -12,14 +12,17 @@ from oe.model import PublicKey
 from tests.interop.places import directory, run, written
 from tests.interop.plan import Case
 
-PATIENCE = 90.0
+PATIENCE = 120.0
 
 
 def await_that(what: str, holds: Callable[[], object], patience: float = PATIENCE, pause: float = 0.1) -> None:
-    """Poll until something holds. Raises TimeoutError."""
+    """Poll until something holds. Raises TimeoutError, if it did not hold when it was asked after that time."""
     deadline = time.monotonic() + patience
-    while not holds():
-        if time.monotonic() > deadline:
+    while True:
+        asked = time.monotonic()
+        if holds():
+            return
+        if asked > deadline:
             raise TimeoutError(f"{what}: not after {patience:.0f} s")
         time.sleep(pause)
 
@@ -71,7 +74,7 @@ class Rival(ABC):
     def ask(self, *argv: str) -> str:
         """The output of a program in the daemon's root and namespace."""
         with inside(self.host):
-            return run("timeout", "30", "chroot", self.root, *argv)
+            return run("timeout", f"{PATIENCE:.0f}", "chroot", self.root, *argv)
 
     @abstractmethod
     def make_key(self) -> PublicKey | None:

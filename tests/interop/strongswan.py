@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from socket import AF_UNIX, socket
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -85,7 +86,9 @@ class StrongSwan(Rival):
         return ("/usr/sbin/charon-systemd",)
 
     def is_ready(self) -> bool:
-        return (self.root / "run/charon.vici").exists()
+        """It listens: its socket is there a moment before."""
+        with socket(AF_UNIX) as client:
+            return client.connect_ex(str(self.root / "run/charon.vici")) == 0
 
     def configure(self) -> None:
         self.ask("swanctl", "--load-all", "--noprompt")

@@ -11,7 +11,7 @@ import pytest
 from tests.interop.plan import CASES, Case, Product, Step
 from tests.interop.table import table
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(1500)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGING = CHECKOUT / "packaging"
@@ -24,7 +24,7 @@ def played() -> dict[str, Any]:
     """What all cases came to; logs and captures are beside it, in build/interop."""
     roots = [subprocess.check_output([PACKAGING / "rivals/build", product], text=True).strip() for product in Product]
     inside = sys.executable, "-m", "tests.interop", "--results", "/run/job/results", "--rivals", *roots
-    guest: list[str | Path] = [PACKAGING / "kernel/run", "--timeout", "800", "--results", RESULTS]
+    guest: list[str | Path] = [PACKAGING / "kernel/run", "--timeout", "1400", "--results", RESULTS]
     subprocess.run([*guest, *inside], cwd=CHECKOUT, check=True)
     document: dict[str, Any] = json.loads((RESULTS / "interop.json").read_text())
     return document

@@ -33,7 +33,7 @@ from oe.model import Address, PublicKey
 from tests.interop.libreswan import Libreswan
 from tests.interop.places import ROOT, directory, run, written
 from tests.interop.plan import NAT, NAT_OUTSIDE, OWN, ROUTER, SMALL, ZONES, Case, Own, Product, link
-from tests.interop.rival import Rival, await_that
+from tests.interop.rival import PATIENCE, Rival, await_that
 from tests.interop.strongswan import StrongSwan
 
 RIVALS: dict[Product, type[Rival]] = {
@@ -110,7 +110,7 @@ class World:
     def status(self, own: Own) -> dict[str, Any]:
         """What `oe status --json` prints there; empty while nobody answers."""
         try:
-            return ask(directory(own.name) / "run", {"ask": "status"})
+            return ask(directory(own.name) / "run", {"ask": "status"}, PATIENCE)
         except MachineLacks:
             return {}
 
@@ -133,7 +133,7 @@ class World:
     def flush(self, case: Case) -> None:
         """`oe flush` of the pair of a case."""
         pair = {"source": str(case.own_address), "destination": str(case.address)}
-        ask(directory(case.own.name) / "run", {"ask": "flush", **pair})
+        ask(directory(case.own.name) / "run", {"ask": "flush", **pair}, PATIENCE)
 
     # --- building ----------------------------------------------------------------------------------------------
 
@@ -223,9 +223,9 @@ class World:
         self._start(host, "unbound", "unbound", "-d", "-c", str(configuration))
 
     def _serve_echo(self, host: str) -> None:
-        with inside(host):  # a thread lives where its maker does
+        with inside(host):  # sockets live where they were made
             for serve, family in product((serve_streams, serve_datagrams), (AF_INET, AF_INET6)):
-                threading.Thread(target=serve, args=(family,), daemon=True).start()
+                serve(family)
 
     def _start(self, host: str, name: str, *argv: str) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context((_made(directory(host)) / f"{name}.log").open("wb"))
