@@ -106,7 +106,8 @@ def _hosts() -> Iterator[None]:
         for device, address in (("client", "10.1.0.1/24"), ("uplink", "10.2.0.1/24")):
             _run("ip", "link", "add", device, "type", "veth", "peer", "name", device, "netns", str(holder.pid))
             _run("ip", "address", "add", address, "dev", device)
-            for prefix in ((), inside):
+            # Of two ends the one that comes up last can send at once, the other when the kernel finds the time.
+            for prefix in (inside, ()):
                 _run(*prefix, "ip", "link", "set", device, "up")
             Path(f"/proc/sys/net/ipv4/conf/{device}/rp_filter").write_text("0")
         for name, value in (("ip_forward", "1"), ("conf/all/rp_filter", "0")):
@@ -121,7 +122,7 @@ def _hosts() -> Iterator[None]:
 def _left() -> int:
     """Packets that the gateway has sent to its next hop."""
     lines = Path("/proc/self/net/dev").read_text().splitlines()
-    return next(int(line.split()[9]) for line in lines if line.split()[0] == "uplink:")
+    return next(int(line.split()[10]) for line in lines if line.split()[0] == "uplink:")
 
 
 def _cost(injector: Injector, packets: int) -> float:

@@ -50,12 +50,13 @@ KEYLESS = tuple(
 BARE = alice(_OPEN), remote(Group.CLEAR, plan.CAROL)
 """A pair that no trap sees: its group is `clear`."""
 
-_PATIENCE = 3.0
+_PATIENCE = 30.0
 _CALM = 0.15
 """Seconds of quiet before a sample."""
 _RELOAD = 30.0
-PACE = 4.0
-"""The lab waits that many times as long for its servers: in the test kernel all of them start at once, on one CPU."""
+PACE = 10.0
+"""The lab waits that many times as long for its servers, and its gateways for each other: in the test kernel all of
+them start at once, on one CPU."""
 _ALICE, _BOB = HOST["alice"], HOST["bob"]
 
 

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address, ip_network
 from itertools import count
+from secrets import randbelow
 from selectors import DefaultSelector, SelectorKey
 from time import monotonic, thread_time
 from typing import Any
@@ -55,7 +56,7 @@ BUDGET = 20.0
 """Milliseconds."""
 _HERE = ip_address("127.0.0.1")
 _DNS_DELAY = 0.001
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds for all handshakes."""
 
 
@@ -239,16 +240,17 @@ class Trap:
 
 
 def _free_ports() -> tuple[int, int]:
-    """Two UDP ports for the responder, each with a free one behind it for the crowd."""
+    """Two UDP ports for the responder, each with a free one behind it for the crowd.
+
+    None that the kernel hands out by itself: the crowd binds its own later.
+    """
     while True:
+        first = 10_000 + randbelow(20_000)
         with ExitStack() as stack:
-            first = 0
             try:
                 for number in range(4):
-                    sock = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-                    sock.bind(("", first + number if number else 0))
-                    first = first or sock.getsockname()[1]
-            except (OSError, OverflowError):
+                    stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)).bind(("", first + number))
+            except OSError:
                 continue
             return first, first + 2
 

@@ -30,7 +30,7 @@ async def _handshake() -> int:
     async def exchange(requests: list[SendDatagram], phase: Phase) -> list[SendDatagram]:
         (request,) = requests
         answerer.feed(DatagramReceived(request.remote, request.local, request.data))
-        answer = await asyncio.wait_for(wire.sent.get(), 10.0)
+        answer = await asyncio.wait_for(wire.sent.get(), 60.0)
         return pair.initiator.feed(DatagramReceived(answer.remote, answer.local, answer.data), 0.0, phase)
 
     requests = pair.initiator.feed(pair.initiator.negotiate(), 0.0, Phase.IKE_SA_INIT)
