@@ -182,6 +182,7 @@ _TROUBLES: dict[Theme, dict[Kind, float]] = {
     Theme.DELETES: {
         Kind.FLUSH: 0.0,
         Kind.STOP: 5.0,
+        Kind.RELOAD: 6.0,
         Kind.INFORMATIONAL_LOST: 5.0,
         Kind.DECISIONS_LOST: 0.0,
         Kind.SAS_LOST: 0.0,

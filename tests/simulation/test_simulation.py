@@ -10,12 +10,13 @@ from random import Random
 
 import pytest
 
-from oe.gateway.context import Context
+from oe.gateway.context import Context, Rules
+from oe.gateway.coordinator import Gateway
 from oe.gateway.decisions import Decisions
 from oe.gateway.liveness import Liveness
 from oe.messages import KeysLookedUp, Release, Undecide
 from tests.simulation.kernel import Kernel
-from tests.simulation.scenario import Shape, Theme, draw
+from tests.simulation.scenario import Kind, Shape, Theme, draw
 from tests.simulation.simulation import simulate
 from tests.simulation.station import Station
 
@@ -52,7 +53,6 @@ def test_a_seed_tells_the_same_story_in_every_process() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     assert elsewhere.stdout == hashlib.sha256(here.encode()).hexdigest()
 
@@ -114,6 +114,15 @@ def test_a_peer_that_nobody_asks_whether_it_lives_is_a_black_hole(monkeypatch: p
     monkeypatch.setattr("oe.ike.recovery.hear_in_clear", lambda *_: None)
     seeds = (seed for seed in range(SEEDS) if draw(seed).theme in (Theme.RESTARTS, Theme.DARKNESS))
     assert any("vanish" in simulate(seed).failure for seed in seeds)
+
+
+def test_a_reload_that_leaves_the_pairs_as_they_were_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def adopt(gateway: Gateway, rules: Rules, _now: float) -> None:
+        gateway._context.adopt(rules)
+
+    monkeypatch.setattr(Gateway, "adopt", adopt)
+    reloads = (seed for seed in range(SEEDS) if any(one.kind is Kind.RELOAD for one in draw(seed).troubles))
+    assert any("private does not fail closed" in simulate(seed).failure for seed in reloads)
 
 
 def test_books_that_grow_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
