@@ -14,6 +14,8 @@ from oe import control
 from oe.control import LONGEST_REQUEST, SOCKET_NAME, ControlServer, Json, Refused, Verb, ask, no_daemon
 from oe.errors import ConfigError, MachineLacks
 
+PATIENCE = 60.0
+"""Seconds, however busy the machine is with other things."""
 Raw = Callable[[bytes], Awaitable[bytes]]
 
 
@@ -52,7 +54,7 @@ def failures() -> list[tuple[str, BaseException]]:
 
 @pytest.fixture
 def server(tmp_path: Path, failures: list[tuple[str, BaseException]]) -> ControlServer:
-    return ControlServer(tmp_path, VERBS, lambda name, error: failures.append((name, error)))
+    return ControlServer(tmp_path, VERBS, lambda name, error: failures.append((name, error)), PATIENCE)
 
 
 async def talk(run_dir: Path, sent: bytes) -> bytes:
@@ -85,7 +87,7 @@ def asked(server: ControlServer, run_dir: Path, request: Json) -> Json:
     async def scene() -> Json:
         await server.start()
         try:
-            return await asyncio.to_thread(ask, run_dir, request)
+            return await asyncio.to_thread(ask, run_dir, request, PATIENCE)
         finally:
             await server.close()
 
@@ -293,7 +295,7 @@ def test_an_answer_that_breaks_off(tmp_path: Path, said: bytes) -> None:
 
     async def scene() -> None:
         async with await asyncio.start_unix_server(hang_up, tmp_path / SOCKET_NAME):
-            await asyncio.to_thread(ask, tmp_path, {"ask": "echo"})
+            await asyncio.to_thread(ask, tmp_path, {"ask": "echo"}, PATIENCE)
 
     with pytest.raises(MachineLacks, match="broke off"):
         asyncio.run(scene())

@@ -109,20 +109,15 @@ Log = Callable[..., io.StringIO]
 
 
 @pytest.fixture
-def log() -> Iterator[Log]:
+def log() -> Log:
     """Configures the log to write into the buffer that is returned."""
-    root = logging.getLogger()
-    before = root.level, root.handlers[:]
 
     def configure(level: str = "debug", *, json_lines: bool = False) -> io.StringIO:
         buffer = io.StringIO()
         configure_log(level, json_lines=json_lines, stream=buffer)
         return buffer
 
-    yield configure
-    structlog.reset_defaults()
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
+    return configure
 
 
 @pytest.mark.parametrize("json_lines", [False, True])

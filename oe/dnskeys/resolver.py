@@ -72,7 +72,7 @@ class Resolver:
     def _timer_rang(self) -> None:
         self._timer = None
         self._engine.expire(self._clock())
-        self._settle()
+        self._settle_soon()
 
     def _settle_soon(self) -> None:
         if self._settling is None and self._loop is not None:

@@ -41,7 +41,7 @@ def changes(host: Namespace, configured: tuple[Address, ...], *steps: tuple[str,
             for commands in steps:
                 news.clear()
                 host.sh(*commands)
-                await asyncio.wait_for(news.wait(), 10)
+                await asyncio.wait_for(news.wait(), 60)
 
     with host.entered():
         asyncio.run(play())

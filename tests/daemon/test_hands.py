@@ -163,10 +163,19 @@ class Stage:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, machine: Machine) -> None:
         self.events: list[Event] = []
+        self._news = asyncio.Event()
         self.finished: list[bool] = []
         backend = FakeBackend(machine)
         tools = Tools(machine, machine, machine, machine, backend, machine)
-        self.hands = Hands(tools, loop, self.events.append, lambda: self.finished.append(True))
+        self.hands = Hands(tools, loop, self._feed, lambda: self.finished.append(True))
+
+    def _feed(self, event: Event) -> None:
+        self.events.append(event)
+        self._news.set()
+
+    async def heard(self) -> None:
+        """Until there is an event: a thread signs."""
+        await asyncio.wait_for(self._news.wait(), 60)
 
 
 def carried_out(command: Command, *, refuses: bool = False) -> tuple[Machine, Stage]:
@@ -175,10 +184,8 @@ def carried_out(command: Command, *, refuses: bool = False) -> tuple[Machine, St
     async def play() -> Stage:
         stage = Stage(asyncio.get_running_loop(), machine)
         stage.hands.carry_out(command)
-        for _ in range(1000):
-            if not isinstance(command, SignOctets) or stage.events:
-                break
-            await asyncio.sleep(0.001)
+        if isinstance(command, SignOctets):
+            await stage.heard()
         stage.hands.close()
         return stage
 
@@ -289,10 +296,7 @@ def test_other_keys_sign_from_then_on() -> None:
         stage = Stage(asyncio.get_running_loop(), Machine(refuses=True))
         stage.hands.sign_with(Others())
         stage.hands.carry_out(SIGN)
-        for _ in range(1000):
-            if stage.events:
-                break
-            await asyncio.sleep(0.001)
+        await stage.heard()
         stage.hands.close()
         return stage.events
 

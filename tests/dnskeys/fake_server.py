@@ -9,6 +9,7 @@ from types import TracebackType
 import dns.message
 
 from oe.model import SocketAddress
+from tests.ports import free_ports
 
 Script = Callable[[bytes, bool], bytes | None]
 """From a query and "is it TCP?" to the response; None: silence (UDP) or a closed connection (TCP)."""
@@ -25,13 +26,14 @@ class FakeServer(asyncio.DatagramProtocol):
         self.replies_from = replies_from
         self.heard: list[tuple[dns.message.Message, bool]] = []
         self.peers: set[tuple[str, int]] = set()
+        self.has_heard = asyncio.Event()
         self._datagrams: asyncio.DatagramTransport
         self._streams: asyncio.Server
         self.address: SocketAddress
 
     async def __aenter__(self) -> "FakeServer":
-        self._streams = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._streams.sockets[0].getsockname()[1]
+        (port,) = free_ports(1)
+        self._streams = await asyncio.start_server(self._serve, "127.0.0.1", port)
         loop = asyncio.get_running_loop()
         self._datagrams, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", port))
         self.address = SocketAddress(ip_address("127.0.0.1"), port)
@@ -60,4 +62,5 @@ class FakeServer(asyncio.DatagramProtocol):
 
     def _answer(self, data: bytes, *, over_tcp: bool) -> bytes | None:
         self.heard.append((dns.message.from_wire(data), over_tcp))
+        self.has_heard.set()
         return self.script(data, over_tcp)

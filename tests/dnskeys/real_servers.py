@@ -1,7 +1,6 @@
 """A real name server (nsd) behind a real validating resolver (unbound), as own processes on loopback high ports."""
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import dns.zone
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from oe.model import SocketAddress
+from tests.ports import free_ports
 
 MISSING = [tool for tool in ("nsd", "unbound") if shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
 
@@ -45,7 +45,7 @@ class Zone:
 @contextmanager
 def running(directory: Path, zones: list[Zone]) -> Iterator[SocketAddress]:
     """Serve `zones`; yields the address of the validating resolver."""
-    authority, resolver = _free_port(), _free_port()
+    authority, resolver = free_ports(2)
     anchors = [anchor for zone in zones for anchor in _write(directory, zone)]
     (directory / "anchors").write_text("\n".join(anchors) + "\n")
     (directory / "nsd.conf").write_text(_nsd_conf(directory, zones, authority))
@@ -130,7 +130,7 @@ def _process(directory: Path, name: str, *arguments: str) -> Iterator[None]:
 def _await_answer(directory: Path, zone: str, port: int) -> None:
     """Poll until the server answers for the zone's SOA."""
     query = dns.message.make_query(zone, "SOA", flags=dns.flags.RD)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
             if dns.query.udp(query, "127.0.0.1", port=port, timeout=0.2).answer:
@@ -139,20 +139,3 @@ def _await_answer(directory: Path, zone: str, port: int) -> None:
             time.sleep(0.02)
     logs = "\n".join(path.read_text() for path in sorted(directory.glob("*.out")) + sorted(directory.glob("*.log")))
     raise RuntimeError(f"no answer for {zone} on port {port}:\n{logs}")
-
-
-def _free_port() -> int:
-    """A port that is free for UDP and TCP now."""
-    for _ in range(50):
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram,
-        ):
-            stream.bind(("127.0.0.1", 0))
-            port = int(stream.getsockname()[1])
-            try:
-                datagram.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no port is free for both UDP and TCP")

@@ -11,6 +11,7 @@ import pytest
 
 from oe.dnskeys.loopback import resolver_owner
 from oe.model import SocketAddress
+from tests.ports import free_ports
 
 HEAD = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 ANY = "00000000:0035"
@@ -44,7 +45,7 @@ def proc(directory: Path, table: str, **holders: tuple[int, int]) -> Path:
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
 def test_our_own_socket_is_ours(family: socket.AddressFamily, address: str, kind: socket.SocketKind) -> None:
     with socket.socket(family, kind) as ours:
-        ours.bind((address, 0))
+        ours.bind((address, *free_ports(1)))
         if kind is socket.SOCK_STREAM:
             ours.listen()
         assert resolver_owner(at(address, ours.getsockname()[1])) == os.getuid()
@@ -53,14 +54,14 @@ def test_our_own_socket_is_ours(family: socket.AddressFamily, address: str, kind
 @pytest.mark.parametrize("any_address", ["0.0.0.0", "::"])
 def test_a_wildcard_socket_serves_loopback(any_address: str) -> None:
     with socket.socket(socket.AF_INET6 if ":" in any_address else socket.AF_INET, socket.SOCK_DGRAM) as ours:
-        ours.bind((any_address, 0))
+        ours.bind((any_address, *free_ports(1)))
         assert resolver_owner(at("127.0.0.1", ours.getsockname()[1])) == os.getuid()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_socket_opened_as_root_belongs_to_whom_its_process_became() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
-        opened.bind(("127.0.0.1", 0))
+        opened.bind(("127.0.0.1", *free_ports(1)))
         server, descriptor = at("127.0.0.1", opened.getsockname()[1]), opened.fileno()
         child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[descriptor], user=65534)
     try:
@@ -70,9 +71,7 @@ def test_a_socket_opened_as_root_belongs_to_whom_its_process_became() -> None:
 
 
 def test_nobody_listens() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
-        gone.bind(("127.0.0.1", 0))
-        port = gone.getsockname()[1]
+    (port,) = free_ports(1)
     assert resolver_owner(at("127.0.0.1", port)) is None
 
 

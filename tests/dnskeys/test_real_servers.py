@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.joi
 KEY = public_key_of(rsa.generate_private_key(65537, 2048).public_key())
 OTHER = public_key_of(rsa.generate_private_key(65537, 3072).public_key())
 GATEWAY = ip_address("192.0.2.254")
+PATIENCE = 60.0
 
 
 def lines(owner: str, gateway: str | None = None) -> str:
@@ -71,15 +72,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SocketAddress]:
 def look_up(server: SocketAddress, *owners: str) -> list[KeyAnswer]:
     async def ask() -> list[KeyAnswer]:
         loop = asyncio.get_running_loop()
+        end = time.monotonic() + PATIENCE
         answers: dict[int, asyncio.Future[KeyAnswer]] = {n: loop.create_future() for n in range(len(owners))}
 
         def arrived(event: KeysLookedUp) -> None:
-            answers[event.ticket].set_result(event.answer)
+            if event.answer.reason is Reason.DNS_TIMEOUT and time.monotonic() < end:
+                # The machine has let the server sleep: that is no answer of the server's.
+                resolver.forget(event.answer.owner)
+                resolver.look_up(LookUpKeys(event.ticket, event.answer.owner, end))
+            else:
+                answers[event.ticket].set_result(event.answer)
 
         resolver = Resolver([server], 0, arrived, time.monotonic)
         resolver.start()
         for ticket, owner in enumerate(owners):
-            resolver.look_up(LookUpKeys(ticket, ip_address(owner), time.monotonic() + 5))
+            resolver.look_up(LookUpKeys(ticket, ip_address(owner), end))
         try:
             return [await answers[ticket] for ticket in range(len(owners))]
         finally:
@@ -106,11 +113,12 @@ def look_up(server: SocketAddress, *owners: str) -> list[KeyAnswer]:
 def test_outcomes(
     server: SocketAddress, owner: str, outcome: LookupOutcome, grade: Grade, reason: Reason | None
 ) -> None:
+    asked = time.monotonic()
     (answer,) = look_up(server, owner)
     assert (answer.outcome, answer.grade, answer.reason) == (outcome, grade, reason), answer
     keys = {delegation.key for delegation in answer.delegations}
     assert keys == ({KEY} if outcome is LookupOutcome.FOUND else set())
-    assert answer.expires > time.monotonic()
+    assert answer.expires > asked
 
 
 def test_txt_is_read_where_there_is_no_ipseckey(server: SocketAddress) -> None:

@@ -20,6 +20,7 @@ from tests.dnskeys.replies import ED_KEY, SOA, ipseckey, reply
 
 OWNER = ip_address("192.0.2.1")
 NAME = "1.2.0.192.in-addr.arpa."
+PATIENCE = 60.0
 
 
 def is_ipseckey(query: bytes) -> bool:
@@ -42,7 +43,7 @@ class Asker:
     def _arrived(self, event: KeysLookedUp) -> None:
         self._waiting.pop(event.ticket).set_result(event.answer)
 
-    async def ask(self, owner: Address = OWNER, patience: float = 10.0) -> KeyAnswer:
+    async def ask(self, owner: Address = OWNER, patience: float = PATIENCE) -> KeyAnswer:
         ticket = len(self._waiting)
         future: asyncio.Future[KeyAnswer] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
@@ -110,7 +111,7 @@ def against(script: Script, work: Callable[[FakeServer, Asker], Awaitable[None]]
 )
 def test_outcomes(script: Script, outcome: LookupOutcome, grade: Grade, reason: Reason | None) -> None:
     async def work(server: FakeServer, asker: Asker) -> None:
-        answer = await asker.ask(patience=0.2 if reason is Reason.DNS_TIMEOUT else 10.0)
+        answer = await asker.ask(patience=0.2 if reason is Reason.DNS_TIMEOUT else PATIENCE)
         assert (answer.outcome, answer.grade, answer.reason) == (outcome, grade, reason)
         assert [d.key for d in answer.delegations] == ([ED_KEY] if outcome is LookupOutcome.FOUND else [])
 
@@ -121,7 +122,8 @@ def test_every_query_has_its_own_port_and_asks_for_proof() -> None:
     async def work(server: FakeServer, asker: Asker) -> None:
         for n in range(1, 9):
             await asker.ask(ip_address(f"192.0.2.{n}"))
-        assert len(server.peers) == 16
+        # Sixteen draws of a port may hit one twice. With eight ports both queries of a lookup would share one.
+        assert len(server.peers) > 10
         for query, _ in server.heard:
             assert query.flags & dns.flags.AD
             assert query.ednsflags & dns.flags.DO
@@ -133,12 +135,11 @@ def test_every_query_has_its_own_port_and_asks_for_proof() -> None:
 def test_the_second_question_is_answered_from_the_cache_until_it_is_forgotten() -> None:
     async def work(server: FakeServer, asker: Asker) -> None:
         first = await asker.ask()
-        asked = len(server.heard)
+        server.script = lambda query, tcp: None
         assert await asker.ask() == first
-        assert len(server.heard) == asked
+        server.script = found
         asker.resolver.forget(OWNER)
-        await asker.ask()
-        assert len(server.heard) > asked
+        assert (await asker.ask()).expires > first.expires
 
     against(found, work)
 
@@ -189,24 +190,29 @@ def test_replies_from_elsewhere_never_arrive() -> None:
             async with FakeServer(found, replies_from=stranger) as server:
                 asker = Asker(server.address)
                 assert (await asker.ask(patience=0.2)).reason is Reason.DNS_TIMEOUT
-                assert server.peers
+                async with asyncio.timeout(PATIENCE):
+                    await server.has_heard.wait()
                 asker.resolver.close()
 
     asyncio.run(run())
 
 
 def test_closing_leaves_no_socket_open() -> None:
-    async def work(server: FakeServer, asker: Asker) -> None:
-        before = len(os.listdir("/proc/self/fd"))
-        for n in range(1, 20):
-            asker.resolver.look_up(LookUpKeys(n, ip_address(f"192.0.2.{n}"), time.monotonic() + 9))
-        for _ in range(38 + 2):  # A turn of the loop for each, should one take all the time there is.
-            await asyncio.sleep(0)
-        assert len(os.listdir("/proc/self/fd")) == before + 38
-        asker.resolver.close()
-        assert len(os.listdir("/proc/self/fd")) == before
+    async def run() -> None:
+        async with FakeServer(lambda query, tcp: None) as server:
+            # Time stands still: nothing is asked a second time, and all is sent in one turn of the loop.
+            resolver = Resolver([server.address], 0, lambda _: None, lambda: 0.0)
+            resolver.start()
+            before = len(os.listdir("/proc/self/fd"))
+            for n in range(1, 20):
+                resolver.look_up(LookUpKeys(n, ip_address(f"192.0.2.{n}"), 9.0))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert len(os.listdir("/proc/self/fd")) == before + 38
+            resolver.close()
+            assert len(os.listdir("/proc/self/fd")) == before
 
-    against(lambda query, tcp: None, work)
+    asyncio.run(run())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="SO_MARK needs CAP_NET_ADMIN")

@@ -2,7 +2,7 @@
 
 from ipaddress import ip_address
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oe.ike.message import Header, decode_message, encode_message
@@ -171,7 +171,7 @@ def test_garbage_is_counted_and_raises_nothing(datagrams: list[bytes]) -> None:
     assert not host.notes
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_damaged_handshakes_raise_nothing(data: st.DataObject) -> None:
     """Each message of a handshake arrives damaged before it arrives whole: the handshake goes on all the same."""

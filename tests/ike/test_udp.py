@@ -13,14 +13,9 @@ from oe.errors import MachineLacks
 from oe.ike.udp import TURN, UdpSockets
 from oe.messages import DatagramReceived, KeepMapping, SendDatagram
 from oe.model import SocketAddress
+from tests.ports import free_ports
 
-
-def free_ports() -> tuple[int, int]:
-    """Two ports that nobody has now."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as a, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as b:
-        a.bind(("::", 0))
-        b.bind(("::", 0))
-        return a.getsockname()[1], b.getsockname()[1]
+PATIENCE = 60.0
 
 
 class Inbox:
@@ -35,17 +30,24 @@ class Inbox:
         self._more.set()
 
     async def wait_for(self, number: int) -> list[DatagramReceived]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(self.datagrams) < number:
                 self._more.clear()
                 await self._more.wait()
         return self.datagrams
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    """Datagrams may come in another order than they were sent: not always one processor carries all of them."""
+    async with asyncio.timeout(PATIENCE):
+        while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def opened() -> AsyncIterator[tuple[UdpSockets, Inbox]]:
     inbox = Inbox()
-    port, nat_port = free_ports()
+    port, nat_port = free_ports(2)
     sockets = UdpSockets(inbox, mark=None, port=port, nat_port=nat_port)
     sockets.open(asyncio.get_running_loop())
     try:
@@ -81,6 +83,7 @@ def test_only_what_has_the_marker_is_ike_on_the_nat_port() -> None:
             for data in (b"\xff", b"\x00\x00\x00\x07esp", b"\x00\x00\x00\x00ike"):
                 peer.sendto(data, ("127.0.0.1", sockets.nat_port))
             assert [datagram.data for datagram in await inbox.wait_for(1)] == [b"ike"]
+            await until(lambda: bool(sockets.failures))
         assert sockets.failures == {"not-ike": 1}
 
     run(test)
@@ -97,8 +100,9 @@ def test_esp_goes_and_comes_beside_ike(text: str) -> None:
             assert send(esp)
         sockets.send(SendDatagram(here, here, b"ike"))
         assert [datagram.data for datagram in await inbox.wait_for(1)] == [b"ike"]
+        await until(lambda: len(arrived) >= 3)
         assert [(local, remote) for local, remote, _ in arrived] == [(here, here)] * 3
-        assert [esp for _, _, esp in arrived] == [b"\x00\x00\x10\x01esp", b"", b"\x00\x00\x10\x02esp"]
+        assert {esp for _, _, esp in arrived} == {b"\x00\x00\x10\x01esp", b"", b"\x00\x00\x10\x02esp"}
 
     run(test)
 
@@ -119,19 +123,22 @@ def test_a_keepalive_goes_where_nothing_else_went() -> None:
     async def test(sockets: UdpSockets, _: Inbox) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
             peer.bind(("127.0.0.1", 0))
-            peer.settimeout(5)
+            peer.settimeout(PATIENCE)
             here = SocketAddress(ip_address("127.0.0.1"), sockets.nat_port)
             there = SocketAddress(ip_address("127.0.0.1"), peer.getsockname()[1])
             keep, esp = KeepMapping(here, there), sockets.carrier(here, there)
             sockets.keep_mapping(keep)  # Nobody knows yet what went before.
-            sockets.keep_mapping(keep)
-            sockets.keep_mapping(keep)
+            for keepalive in [b"\xff"] * 2:
+                sockets.keep_mapping(keep)
+                assert peer.recv(100) == keepalive
             esp(b"esp")
+            assert peer.recv(100) == b"esp"
             sockets.keep_mapping(keep)
             sockets.send(SendDatagram(here, there, b"ike"))
+            assert peer.recv(100) == b"\0\0\0\0ike"
             sockets.keep_mapping(keep)
             sockets.keep_mapping(keep)
-            assert [peer.recv(100) for _ in range(5)] == [b"\xff", b"\xff", b"esp", b"\0\0\0\0ike", b"\xff"]
+            assert peer.recv(100) == b"\xff"
 
     run(test)
 
@@ -164,7 +171,7 @@ def test_the_marker_is_on_the_wire() -> None:
 def test_an_icmp_error_or_an_unreachable_network_is_counted_and_forgotten() -> None:
     async def test(sockets: UdpSockets, inbox: Inbox) -> None:
         here = SocketAddress(ip_address("127.0.0.1"), sockets.port)
-        nobody = SocketAddress(ip_address("127.0.0.1"), free_ports()[0])
+        nobody = SocketAddress(ip_address("127.0.0.1"), free_ports(1)[0])
         for _ in range(3):
             sockets.send(SendDatagram(here, nobody, b"?"))
             await asyncio.sleep(0)
@@ -184,7 +191,7 @@ def test_a_flood_does_not_keep_the_event_loop() -> None:
 
     async def main() -> None:
         times, turns = [0.0], []
-        port, nat_port = free_ports()
+        port, nat_port = free_ports(2)
 
         def received(_: DatagramReceived) -> None:
             times.append(times[-1] + TURN / 2)
@@ -199,14 +206,14 @@ def test_a_flood_does_not_keep_the_event_loop() -> None:
             await asyncio.sleep(0)
             turns.append(len(times) - before)
         sockets.close()
-        assert max(turns) == 3
+        assert max(turns) <= 3
 
     asyncio.run(main())
 
 
 def test_a_taken_port_is_said_with_its_remedy_and_nothing_stays_open() -> None:
     async def test(sockets: UdpSockets, _: Inbox) -> None:
-        free = free_ports()[0]
+        free = free_ports(1)[0]
         second = UdpSockets(lambda _: None, mark=None, port=free, nat_port=sockets.port)
         with pytest.raises(MachineLacks) as caught:
             second.open(asyncio.get_running_loop())
@@ -233,7 +240,7 @@ def test_closing_twice_is_closing() -> None:
 def test_marked_sockets_work_like_others() -> None:
     async def main() -> None:
         inbox = Inbox()
-        port, nat_port = free_ports()
+        port, nat_port = free_ports(2)
         sockets = UdpSockets(inbox, mark=0x10000, port=port, nat_port=nat_port)
         sockets.open(asyncio.get_running_loop())
         for text in ("127.0.0.1", "::1"):

@@ -218,7 +218,7 @@ def test_any_text_is_a_net_or_a_config_error(text: str) -> None:
     assert parse_network(str(network)) == network
 
 
-@settings(steady, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(steady, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(octets=st.binary(max_size=200))
 def test_any_octets_make_a_policy(tmp_path: Path, octets: bytes) -> None:
     loaded = load(tmp_path, private=octets)
