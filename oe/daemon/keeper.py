@@ -59,15 +59,16 @@ class Keeper:
                 self._timer.cancel()
             self._restore()
         self._stop_listening()
+        meddled = False
         try:
-            await asyncio.to_thread(self._exchange, spec)
+            meddled = await asyncio.to_thread(self._exchange, spec)
             self._spec = spec
         finally:
             self._loop.add_reader(self._watch.fileno(), self._hear)
-            self._look_once_more()
+            self._look_once_more(meddled=meddled or self._watch.changed_beside(self._table.author))
 
-    def _exchange(self, spec: TrapSpec) -> None:
-        """A packet passes in clear only where both floors let it.
+    def _exchange(self, spec: TrapSpec) -> bool:
+        """Whether somebody else touched the table meanwhile. A packet passes in clear only where both floors let it.
 
         Each is exchanged in one transaction, the guard's first, so that what is closed before and after is never open,
         and what is opened is open when both are done.
@@ -78,8 +79,7 @@ class Keeper:
         except OeError:
             self._set_guard(self._spec)
             raise
-        finally:
-            self._watch.forget()
+        return self._watch.changed_beside(self._table.author)
 
     def _stop_listening(self) -> None:
         if self._timer is not None:
@@ -126,12 +126,12 @@ class Keeper:
             self._restored = self._loop.time()
         self._log.warning("table-restored", meaning="somebody else changed or removed the table inet oe")
         self._on_restored()
-        self._look_once_more()
+        self._look_once_more(meddled=self._watch.changed_since(self._table.author))
 
-    def _look_once_more(self) -> None:
-        """What we just did is among the notifications. Whoever took the table away since then did so before this."""
-        self._watch.forget()
-        if not self._table.stands():
+    def _look_once_more(self, *, meddled: bool) -> None:
+        """`meddled`: others were at it while we were. Of that something may have been lost, but whoever took the table
+        away did so before this."""
+        if meddled or not self._table.stands():
             self._again()
 
     def _again(self) -> None:

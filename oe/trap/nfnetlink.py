@@ -32,6 +32,8 @@ _COUNTER_OBJECT = 1
 _XT_QUEUE_REVISION = 3
 
 _HEADER = struct.Struct("=IHHII")
+_PORT = 4
+"""Where `_HEADER` has the netlink address of who sent the message, or whose change a notification tells of."""
 _ATTRIBUTE = struct.Struct("=HH")
 _TIMEOUT = struct.Struct("=HH8s")
 _NESTED, _TYPE_MASK = 0x8000, 0x3FFF
@@ -196,6 +198,14 @@ def touches(octets: bytes, table: str = TABLE) -> bool:
         if family == FAMILY_INET and _attributes(body).get(1) == table.encode() + b"\0":
             return True
     return False
+
+
+def author(octets: bytes) -> int:
+    """The netlink address that a change was sent from of which a datagram tells: a transaction, or a part of one.
+
+    `ParseError` if malformed.
+    """
+    return int(_HEADER.unpack(Reader(octets, "netlink datagram").take(_HEADER.size, "header"))[_PORT])
 
 
 def get_table(table: str = TABLE) -> bytes:

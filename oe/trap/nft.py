@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import subprocess
+from dataclasses import dataclass
 
 from oe.errors import KernelError, MachineLacks
 from oe.model import HostPair, Verdict
@@ -35,6 +36,7 @@ class NftTable:
         self._socket.bind((0, 0))
         self._kernel: Kernel | None = None
         self._spec: TrapSpec | None = None
+        self._author = 0
 
     def kernel(self) -> Kernel:
         """What this kernel can do, found out by trying, once. `MachineLacks` when it can queue in no way."""
@@ -49,7 +51,7 @@ class NftTable:
     def install(self, spec: TrapSpec) -> None:
         """Put the table in place, instead of that of an earlier run, at once. Decisions start empty."""
         kernel = self.kernel()
-        _run_nft("install", render(spec, kernel))
+        self._write("install", render(spec, kernel))
         self._spec = spec
         if not kernel.native_queue:
             # Until this is done the closed trap drops and the open one passes, as without a listener.
@@ -64,7 +66,7 @@ class NftTable:
 
     def reload(self, spec: TrapSpec) -> None:
         """New intervals, served nets and resolvers at once; decisions stay. Queues and tunnel must be the same."""
-        _run_nft("reload", render_reload(spec))
+        self._write("reload", render_reload(spec))
         self._spec = spec
 
     def restore(self) -> None:
@@ -82,7 +84,7 @@ class NftTable:
 
     def install_floor(self, spec: TrapSpec) -> None:
         """Put the floor alone in place, instead of any table of ours; without closed nets, nothing."""
-        _run_nft("reduce", render_floor(spec))
+        self._write("reduce", render_floor(spec))
 
     def knows_ipsec(self) -> bool:
         """Whether this kernel can tell packets of its own tunnels; without XFRM it has none."""
@@ -94,9 +96,15 @@ class NftTable:
         port: int = self._socket.getsockname()[0]
         return port
 
+    @property
+    def author(self) -> int:
+        """The netlink address that the last change by `nft` was sent from: the number of its process, unless somebody
+        had taken that."""
+        return self._author
+
     def remove(self) -> None:
         """Take the table away, whoever installed it; none is fine too."""
-        _run_nft("remove", "add table inet oe\ndelete table inet oe\n")
+        self._write("remove", "add table inet oe\ndelete table inet oe\n")
 
     def decide(self, pair: HostPair, verdict: Verdict, lifetime: float, fail_closed: bool) -> None:
         """Further packets of `pair` go as `verdict` says for `lifetime` seconds.
@@ -125,6 +133,16 @@ class NftTable:
     def close(self) -> None:
         """Close our socket; the table stays."""
         self._socket.close()
+
+    def _write(self, operation: str, text: str) -> None:
+        """Have `nft` make one transaction of `text`."""
+        finished = _nft(text=text)
+        self._author = finished.process
+        if finished.status == 0:
+            return
+        first = next(iter(finished.errors.splitlines()), "no message")
+        fault = next((number for number in errno.errorcode if os.strerror(number) in first), 0)
+        raise KernelError(operation, "table inet oe", fault, first)
 
     def _has_queue_target(self) -> bool:
         probe = f"oe-probe-{os.getpid()}"
@@ -168,32 +186,34 @@ def _no_privilege() -> MachineLacks:
     return MachineLacks("no permission to change nftables", "run as root or with CAP_NET_ADMIN")
 
 
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """One run of `nft`."""
+
+    process: int
+    status: int
+    errors: str
+
+
 def _accepts(rule: str) -> bool:
     """Whether the kernel knows all expressions of `rule`; nothing is changed."""
     probe = f"oe-probe-{os.getpid()}"
     finished = _nft("--check", text=f"table inet {probe} {{\n chain probe {{\n  {rule}\n }}\n}}\n")
-    return finished.returncode == 0
+    return finished.status == 0
 
 
-def _run_nft(operation: str, text: str) -> None:
-    finished = _nft(text=text)
-    if finished.returncode == 0:
-        return
-    first = next(iter(finished.stderr.splitlines()), "no message")
-    fault = next((number for number in errno.errorcode if os.strerror(number) in first), 0)
-    raise KernelError(operation, "table inet oe", fault, first)
-
-
-def _nft(*options: str, text: str) -> subprocess.CompletedProcess[str]:
-    command = ["nft", *options, "-f", "-"]
+def _nft(*options: str, text: str) -> _Finished:
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     try:
-        finished = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=_NFT_PATIENCE, check=False
-        )
+        process = subprocess.Popen(["nft", *options, "-f", "-"], stdin=pipe, stdout=nowhere, stderr=pipe, text=True)
     except FileNotFoundError as fault:
         raise MachineLacks("the program nft is not installed", "install nftables") from fault
-    except subprocess.TimeoutExpired as fault:
-        raise KernelError("run", "nft", errno.ETIMEDOUT, f"no end within {_NFT_PATIENCE:.0f} s") from fault
-    if finished.returncode and "Operation not permitted" in finished.stderr:
+    with process:
+        try:
+            _, errors = process.communicate(text, _NFT_PATIENCE)
+        except subprocess.TimeoutExpired as fault:
+            process.kill()
+            raise KernelError("run", "nft", errno.ETIMEDOUT, f"no end within {_NFT_PATIENCE:.0f} s") from fault
+    if process.returncode and "Operation not permitted" in errors:
         raise _no_privilege()
-    return finished
+    return _Finished(process.pid, process.returncode, errors)

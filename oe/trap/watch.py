@@ -8,15 +8,17 @@ import ctypes
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 
 from oe.errors import ParseError
 from oe.trap import nfnetlink
 
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTABLES = 270, 1, 7
-_SO_ATTACH_FILTER = 26
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _RECEIVE_OCTETS = 1 << 17
-_BUFFER = 1 << 20
+_BUFFER = 1 << 25
+"""A hundred thousand intervals are told of in about as many octets."""
 
 _PORT_OFFSET = 12
 """Of the sender's netlink address in the header, in host byte order."""
@@ -32,7 +34,7 @@ class TableWatch:
         """`own_port`: the netlink address whose changes are ours (`NftTable.port`)."""
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        self._make_room()
         self._socket.bind((0, 0))
         _pass_over(self._socket, own_port)
         self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTABLES)
@@ -42,29 +44,41 @@ class TableWatch:
 
     def changed(self) -> bool:
         """Read all that waits. True if the table was touched, or if it is not known because notifications were lost."""
-        touched = False
+        return bool(list(self._authors()))
+
+    def changed_beside(self, own: int) -> bool:
+        """Read all that waits. True if the table was touched from another netlink address than `own`.
+
+        Here and in `changed_since` what was lost does not count: so many notifications are `own`'s.
+        """
+        return bool({*self._authors(own)} - {own, None})
+
+    def changed_since(self, own: int) -> bool:
+        """The same, but what others did before `own` is made good by it."""
+        last: int | None = None
+        for author in self._authors(own):
+            last = last if author is None else author
+        return last not in (own, None)
+
+    def _authors(self, own: int | None = None) -> Iterator[int | None]:
+        """Who touched the table, by each datagram that waits; `own`'s are not looked into. None: not known."""
         while True:
             try:
                 octets = self._socket.recv(_RECEIVE_OCTETS)
-            except BlockingIOError:
-                return touched
-            except OSError:
-                touched = True
-                continue
-            try:
-                touched = nfnetlink.touches(octets) or touched
-            except ParseError:
-                touched = True
-
-    def forget(self) -> None:
-        """Let go unread all that waits: it tells of what we did ourselves, ten thousand elements perhaps."""
-        while True:
-            try:
-                self._socket.recv(1)
+                author = nfnetlink.author(octets)
+                if author == own or nfnetlink.touches(octets):
+                    yield author
             except BlockingIOError:
                 return
-            except OSError:
-                continue
+            except (OSError, ParseError):
+                yield None
+
+    def _make_room(self) -> None:
+        """For the notifications of our own largest change. Some containers have to do with what everybody may have."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
 
     def close(self) -> None:
         self._socket.close()

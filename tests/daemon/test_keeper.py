@@ -51,10 +51,15 @@ class Stage:
     def meddle(self, command: str) -> None:
         """Do something to the ruleset, and wait until the keeper has done its part."""
 
+        self.host.sh(command)
+        self.await_news()
+
+    def await_news(self) -> None:
+        """Until the table was put back."""
+
         async def play() -> None:
-            self.news.clear()
-            self.host.sh(command)
             await asyncio.wait_for(self.news.wait(), PATIENCE)
+            self.news.clear()
 
         with self.host.entered():
             self.loop.run_until_complete(play())
@@ -82,6 +87,26 @@ def test_the_table_is_put_back_at_once_and_then_at_a_pace(host: Namespace, monke
         assert second - first >= PACE
         assert third - and_ended >= PACE
     assert host.sh("nft list tables").split() == ["table", "inet", "oe"]
+
+
+HOLE = "nft flush chain inet oe output"
+
+
+def test_a_hole_that_is_made_while_the_table_is_put_back_is_mended(
+    host: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Stage(host, Group.PRIVATE)) as stage:
+        restore = stage.table.restore
+
+        def and_a_hole() -> None:
+            restore()
+            host.sh(HOLE)
+            monkeypatch.undo()
+
+        monkeypatch.setattr(stage.table, "restore", and_a_hole)
+        stage.meddle("nft delete table inet oe")
+        stage.await_news()
+        assert "goto classify" in host.sh("nft list chain inet oe output")
 
 
 def test_a_guard_stands_where_something_must_stay_shut(host: Namespace) -> None:
@@ -133,19 +158,22 @@ def test_the_loop_goes_on_while_the_kernel_takes_a_reload(host: Namespace, monke
         assert shut(host) == (True, True)
 
 
-def test_meddling_during_a_reload_is_mended_after_it(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["nft flush ruleset", HOLE])
+def test_meddling_during_a_reload_is_mended_after_it(
+    host: Namespace, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     with closing(Stage(host, Group.CLEAR)) as stage:
         table_reload = stage.table.reload
 
-        def and_flush(spec: TrapSpec) -> None:
+        def and_meddle(spec: TrapSpec) -> None:
             table_reload(spec)
-            host.sh("nft flush ruleset")
+            host.sh(command)
 
-        monkeypatch.setattr(stage.table, "reload", and_flush)
+        monkeypatch.setattr(stage.table, "reload", and_meddle)
         reload(stage, Group.PRIVATE)
-        with host.entered():
-            stage.loop.run_until_complete(asyncio.wait_for(stage.news.wait(), PATIENCE))
+        stage.await_news()
         assert shut(host) == (True, True)
+        assert "goto classify" in host.sh("nft list chain inet oe output")
 
 
 def test_a_reload_of_a_table_that_was_taken_away_puts_it_back_first(host: Namespace) -> None:

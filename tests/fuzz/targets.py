@@ -227,7 +227,7 @@ def netlink(data: bytes) -> None:
 
 def nftables(data: bytes) -> None:
     """A datagram of the kernel about the trap."""
-    for read in (nfnetlink.errors, nfnetlink.touches, nfnetlink.counters):
+    for read in (nfnetlink.errors, nfnetlink.touches, nfnetlink.author, nfnetlink.counters):
         with suppress(ParseError):
             read(data)
 

@@ -138,7 +138,12 @@ def test_every_change_of_our_table_is_about_it_and_others_are_not() -> None:
     assert not nfnetlink.touches(nfnetlink.transaction())
 
 
+def test_a_change_has_an_author() -> None:
+    assert nfnetlink.author(struct.pack("=IHHII", 20, 0x0A00, 0, 7, 4711) + bytes(4)) == 4711
+
+
 @given(st.binary(max_size=200))
 def test_notifications_of_noise_are_a_value_or_a_parse_error(octets: bytes) -> None:
-    with suppress(ParseError):
-        nfnetlink.touches(octets)
+    for read in (nfnetlink.author, nfnetlink.touches):
+        with suppress(ParseError):
+            read(octets)
