@@ -13,9 +13,8 @@ import pytest
 from oe import control
 from oe.control import LONGEST_REQUEST, SOCKET_NAME, ControlServer, Json, Refused, Verb, ask, no_daemon
 from oe.errors import ConfigError, MachineLacks
+from tests.waiting import PATIENCE
 
-PATIENCE = 60.0
-"""Seconds, however busy the machine is with other things."""
 Raw = Callable[[bytes], Awaitable[bytes]]
 
 

@@ -34,9 +34,9 @@ from tests.ike.world import private_key, public_key, sign
 from tests.ipsec import traffic
 from tests.ipsec.ends import MARK_ALL, exchange_datagram, in_host
 from tests.ipsec.netns import Namespace
+from tests.waiting import PATIENCE
 
 UDP = 17
-PATIENCE = 60.0
 SHORT = 0.5
 """Seconds to wait for what may be lost."""
 ADDRESSES = {

@@ -15,11 +15,9 @@ from oe.trap import guard
 from oe.trap.nft import NftTable
 from oe.trap.spec import TrapSpec
 from tests.ipsec.netns import Namespace
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.netns
-
-
-PATIENCE = 60.0
 
 
 def spec(group: Group) -> TrapSpec:

@@ -36,11 +36,10 @@ from oe.model import HostPair, Identity, PairState, SocketAddress
 from oe.negotiation import Negotiate
 from oe.observe import Counters
 from oe.reasons import Reason
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.netns
 
-PATIENCE = 60.0
-"""Seconds that a daemon may take to start, to answer or to stop on a machine that is busy with other things."""
 OE = [sys.executable, "-c", "from oe.cli.main import main; main()"]
 PRIVATE = "198.51.100.0/24"
 PAIR = HostPair(ip_address("192.0.2.1"), ip_address("198.51.100.1"))

@@ -17,13 +17,13 @@ from oe.messages import KeysLookedUp, LookUpKeys
 from oe.model import Grade, KeyAnswer, LookupOutcome, RecordKind, SocketAddress
 from oe.reasons import Reason
 from tests.dnskeys.real_servers import MISSING, Zone, running
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
 KEY = public_key_of(rsa.generate_private_key(65537, 2048).public_key())
 OTHER = public_key_of(rsa.generate_private_key(65537, 3072).public_key())
 GATEWAY = ip_address("192.0.2.254")
-PATIENCE = 60.0
 
 
 def lines(owner: str, gateway: str | None = None) -> str:

@@ -17,10 +17,10 @@ from oe.model import Address, Grade, KeyAnswer, LookupOutcome, SocketAddress
 from oe.reasons import Reason
 from tests.dnskeys.fake_server import FakeServer, Script
 from tests.dnskeys.replies import ED_KEY, SOA, ipseckey, reply
+from tests.waiting import PATIENCE
 
 OWNER = ip_address("192.0.2.1")
 NAME = "1.2.0.192.in-addr.arpa."
-PATIENCE = 60.0
 
 
 def is_ipseckey(query: bytes) -> bool:

@@ -14,8 +14,7 @@ from oe.ike.udp import TURN, UdpSockets
 from oe.messages import DatagramReceived, KeepMapping, SendDatagram
 from oe.model import SocketAddress
 from tests.ports import free_ports
-
-PATIENCE = 60.0
+from tests.waiting import PATIENCE, until
 
 
 class Inbox:
@@ -35,13 +34,6 @@ class Inbox:
                 self._more.clear()
                 await self._more.wait()
         return self.datagrams
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Datagrams may come in another order than they were sent: not always one processor carries all of them."""
-    async with asyncio.timeout(PATIENCE):
-        while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -83,7 +75,8 @@ def test_only_what_has_the_marker_is_ike_on_the_nat_port() -> None:
             for data in (b"\xff", b"\x00\x00\x00\x07esp", b"\x00\x00\x00\x00ike"):
                 peer.sendto(data, ("127.0.0.1", sockets.nat_port))
             assert [datagram.data for datagram in await inbox.wait_for(1)] == [b"ike"]
-            await until(lambda: bool(sockets.failures))
+            # Not always one processor carries all of them, in the order in which they were sent.
+            await until(lambda: sockets.failures, "the failure")
         assert sockets.failures == {"not-ike": 1}
 
     run(test)
@@ -100,7 +93,7 @@ def test_esp_goes_and_comes_beside_ike(text: str) -> None:
             assert send(esp)
         sockets.send(SendDatagram(here, here, b"ike"))
         assert [datagram.data for datagram in await inbox.wait_for(1)] == [b"ike"]
-        await until(lambda: len(arrived) >= 3)
+        await until(lambda: len(arrived) >= 3, "all three")
         assert [(local, remote) for local, remote, _ in arrived] == [(here, here)] * 3
         assert {esp for _, _, esp in arrived} == {b"\x00\x00\x10\x01esp", b"", b"\x00\x00\x10\x02esp"}
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.ipsec.children import OURS, OURS6, THEIRS, THEIRS6
 from tests.ipsec.netns import Namespace
-from tests.ipsec.waiting import PATIENCE
+from tests.waiting import PATIENCE
 
 PERSEVERE = "sysctl -qw " + " ".join(f"net.{ip}.neigh.cable.mcast_solicit={PATIENCE:.0f}" for ip in ("ipv4", "ipv6"))
 """Until a thread of the kernel has noticed the carrier, nobody hears who asks for a neighbour, once a second. After

@@ -13,7 +13,7 @@ from oe.model import Address, ChildCounters, ChildSa, Directions
 from tests.ipsec import traffic
 from tests.ipsec.children import OURS, OURS6, THEIRS, THEIRS6, mirrored
 from tests.ipsec.netns import Namespace, Result
-from tests.ipsec.waiting import PATIENCE
+from tests.waiting import PATIENCE
 
 Hosts = tuple[Namespace, Namespace]
 Pair = tuple[Address, Address]

@@ -8,7 +8,7 @@ import pytest
 from oe.ipsec.esp_socket import EspSocket
 from tests.ipsec.children import OURS, THEIRS
 from tests.ipsec.ends import ADDRESSES, Hosts
-from tests.ipsec.waiting import PATIENCE
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.netns
 

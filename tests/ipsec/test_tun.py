@@ -9,7 +9,7 @@ from oe.ipsec.coalesce import PLAIN
 from oe.ipsec.tun import Tun
 from tests.ipsec.children import OURS, THEIRS
 from tests.ipsec.netns import Namespace
-from tests.ipsec.waiting import await_that
+from tests.waiting import await_that
 
 pytestmark = pytest.mark.netns
 

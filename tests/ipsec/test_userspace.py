@@ -31,7 +31,7 @@ from tests.ipsec.ends import (
 )
 from tests.ipsec.netns import Namespace
 from tests.ipsec.standing import StandingLoop, counted, ignore
-from tests.ipsec.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.netns
 

@@ -35,7 +35,7 @@ from tests.ipsec.ends import (
 )
 from tests.ipsec.netns import Namespace
 from tests.ipsec.standing import StandingLoop, counted, ignore
-from tests.ipsec.waiting import PATIENCE, await_that, until
+from tests.waiting import PATIENCE, await_that, until
 
 pytestmark = pytest.mark.netns
 

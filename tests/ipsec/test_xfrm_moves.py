@@ -33,7 +33,7 @@ from tests.ipsec.ends import (
     with_ends,
 )
 from tests.ipsec.test_xfrm import backend_in, policies, states
-from tests.ipsec.waiting import await_that, until
+from tests.waiting import await_that, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.kernel]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import closing
 
 from oe.model import Address
-from tests.ipsec.waiting import PATIENCE
+from tests.waiting import PATIENCE
 
 PORT = 4711
 

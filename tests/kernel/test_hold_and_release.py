@@ -32,9 +32,9 @@ from oe.trap.spec import Dropped, TrapSpec
 from tests.ipsec.children import child, mirrored
 from tests.ipsec.standing import StandingLoop, ignore
 from tests.ipsec.traffic import ESP, Capture
-from tests.ipsec.waiting import PATIENCE, await_that
 from tests.trap.conftest import catcher, network, table
 from tests.trap.netns import CLIENT, GATEWAY, PEER, QUEUE_CLOSED, QUEUE_OPEN, Catcher, Network, hears_nothing
+from tests.waiting import PATIENCE, await_that
 
 __all__ = ["catcher", "network", "table"]
 

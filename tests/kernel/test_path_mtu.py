@@ -30,7 +30,7 @@ from tests.ipsec.children import child, mirrored
 from tests.ipsec.ends import Pair
 from tests.ipsec.netns import Namespace
 from tests.ipsec.standing import StandingLoop, ignore
-from tests.ipsec.waiting import PATIENCE, await_that
+from tests.waiting import PATIENCE, await_that
 
 pytestmark = pytest.mark.kernel
 

@@ -9,8 +9,9 @@ import pytest
 from oe.model import Address
 from tests.ipsec.netns import Namespace
 from tests.leak.traffic import Traffic, flowing
-from tests.leak.wire import ESP, PATIENCE, Packet, Wire
+from tests.leak.wire import ESP, Packet, Wire
 from tests.leak.world import FROM_HOST, OE, Daemon, World
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 

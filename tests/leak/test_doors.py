@@ -7,8 +7,8 @@ import pytest
 
 from tests.ipsec.netns import Namespace
 from tests.leak.traffic import family_of
-from tests.leak.wire import PATIENCE
 from tests.leak.world import FROM_HOST, Daemon, World
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.netns
 

@@ -14,9 +14,9 @@ from oe.control import Json, ask
 from oe.errors import ConfigError
 from oe.model import Address, Group
 from tests.leak.traffic import Traffic, flowing
-from tests.leak.wire import PATIENCE, Packet, Wire
+from tests.leak.wire import Packet, Wire
 from tests.leak.world import FROM_HOST, World
-from tests.trap.netns import until
+from tests.waiting import PATIENCE, await_that
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
@@ -139,7 +139,7 @@ def test_not_a_packet_of_a_tunnel_that_stays_is_lost(world: World) -> None:
             return numbers
 
         for destination, opener in OPENERS.items():
-            until(partial(opened, destination, opener), f"a tunnel to {destination}")
+            await_that(partial(opened, destination, opener), f"a tunnel to {destination}")
         for group in (Group.PRIVATE_OR_CLEAR, Group.PRIVATE) * 3:
             changing = Thread(target=put, args=(world, INNER[:1], group))
             changing.start()

@@ -18,7 +18,7 @@ from tests.ipsec.children import OURS, THEIRS, child
 from tests.ipsec.ends import Hosts
 from tests.ipsec.netns import Namespace
 from tests.ipsec.standing import ignore
-from tests.leak.wire import PATIENCE
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.netns
 

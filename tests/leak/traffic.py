@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from tests.ipsec.netns import Namespace
-from tests.leak.wire import PATIENCE
+from tests.waiting import PATIENCE
 
 PORT = 7000
 PAUSE = 0.002

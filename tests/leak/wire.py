@@ -12,12 +12,10 @@ from ipaddress import ip_address, ip_network
 from oe.model import Address
 from tests.ipsec.netns import Namespace
 from tests.leak.ring import Ring
+from tests.waiting import PATIENCE
 
 NETS = (ip_network("198.18.0.0/16"), ip_network("2001:db8::/32"))
 """The private net, in both families."""
-
-PATIENCE = 60.0
-"""Seconds to wait for what must happen; nothing is ever waited for that must not."""
 
 IKE_PORT, MARKER_PORT = 500, 9
 ESP, UDP = 50, 17

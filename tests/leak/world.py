@@ -26,7 +26,8 @@ from oe.model import Address, PublicKey
 from tests.ipsec.netns import Namespace
 from tests.leak.names import Names
 from tests.leak.traffic import Traffic
-from tests.leak.wire import NETS, PATIENCE, Wire
+from tests.leak.wire import NETS, Wire
+from tests.waiting import PATIENCE
 
 ROLES = ("client", "host", "router", "peer")
 LINKS = (("client", 2, "host", 1, 1), ("host", 1, "router", 2, 2), ("peer", 1, "router", 2, 3))

@@ -19,31 +19,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import ip_address
-from time import monotonic, sleep
 
 from oe.model import HeldPacket, HostPair
 from oe.trap.queue import TrapQueues
+from tests.waiting import PATIENCE, await_that
 
 CLIENT, GATEWAY, PEER = "client", "gateway", "peer"
 QUEUE_CLOSED, QUEUE_OPEN = 41, 42
 PORT = 7000
-PATIENCE = 60.0
-"""Seconds to wait for what must happen; nothing is ever waited for that must not."""
-
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait until it is so: packets between namespaces may wait for a thread of the kernel."""
-    deadline = monotonic() + PATIENCE
-    while not true():
-        assert monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
-        sleep(0.005)
 
 
 class Network:
@@ -83,7 +72,7 @@ class Network:
             )
         # What is sent before the kernel has noticed the carrier is lost.
         for role, other in ((left, right), (right, left)):
-            until(partial(self._is_up, role, f"to-{other}"), f"carrier from {role} to {other}")
+            await_that(partial(self._is_up, role, f"to-{other}"), f"carrier from {role} to {other}")
 
     def _is_up(self, role: str, device: str) -> bool:
         return " state UP " in run("ip", "-n", self._names[role], "link", "show", device)
@@ -214,7 +203,7 @@ class Catcher:
             self.turn()
             return len(self.packets) >= count
 
-        until(trapped, f"{count} packets trapped")
+        await_that(trapped, f"{count} packets trapped")
         caught, self.packets[:] = list(self.packets), []
         return caught
 

@@ -33,7 +33,6 @@ from oe.trap.spec import TrapSpec, Tunnel
 from tests.trap.netns import (
     CLIENT,
     GATEWAY,
-    PATIENCE,
     PEER,
     PORT,
     QUEUE_CLOSED,
@@ -44,8 +43,8 @@ from tests.trap.netns import (
     hears_nothing,
     pair,
     run,
-    until,
 )
+from tests.waiting import PATIENCE, await_that
 
 pytestmark = pytest.mark.netns
 
@@ -90,7 +89,7 @@ def dropped(table: NftTable) -> dict[str, int]:
 def drops(table: NftTable, expected: dict[str, int]) -> None:
     """These it has dropped, or will when the last packet is there."""
     with suppress(AssertionError):
-        until(lambda: dropped(table) == expected, "packets dropped")
+        await_that(lambda: dropped(table) == expected, "packets dropped")
     assert dropped(table) == expected
 
 
@@ -222,7 +221,7 @@ def test_a_decision_times_out(network: Network, armed: NftTable, catcher: Catche
         network.send(OPEN)
         return not catcher.caught_nothing()
 
-    until(trapped, "the end of the decision")
+    await_that(trapped, "the end of the decision")
 
 
 def test_each_verdict_replaces_each_other(network: Network, armed: NftTable, listener: socket.socket) -> None:

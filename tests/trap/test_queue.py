@@ -25,8 +25,8 @@ from tests.trap.netns import (
     hear,
     hears_nothing,
     run,
-    until,
 )
+from tests.waiting import await_that
 
 pytestmark = pytest.mark.netns
 
@@ -118,7 +118,7 @@ def release_until(catcher: Catcher, true: Callable[[], bool], what: str) -> list
         catcher.packets.clear()
         return true()
 
-    until(done, what)
+    await_that(done, what)
     return released
 
 

@@ -13,7 +13,7 @@ from oe.model import Group, Interval
 from oe.trap.ruleset import render_floor, render_guard
 from oe.trap.spec import TrapSpec
 from tests.ipsec.netns import Namespace
-from tests.trap.netns import until
+from tests.waiting import await_that
 
 pytestmark = [pytest.mark.netns, pytest.mark.kernel]
 
@@ -97,7 +97,7 @@ class Site:
         """These have reached the world, or will: the kernel may encrypt in a thread of its own."""
         expected = {"clear": clear, "esp": esp}
         with suppress(AssertionError):
-            until(lambda: self.seen() == expected, "packets in the world")
+            await_that(lambda: self.seen() == expected, "packets in the world")
         assert self.seen() == expected
 
 

@@ -1,4 +1,7 @@
-"""Waiting for what must come, however busy the machine is: there is no moment by which it is late."""
+"""Waiting for what must come, however busy the machine is: there is no moment by which it is late.
+
+Only for that. What must not come is not waited for; that it is not there is looked at when it would be.
+"""
 
 import asyncio
 import time
