@@ -236,7 +236,8 @@ def ask(run_dir: Path, request: Mapping[str, object], timeout: float = PATIENCE)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(timeout)
             client.connect(str(path))
-            client.sendall(json.dumps(request).encode() + b"\n")
+            with suppress(BrokenPipeError):  # who is turned away is told why, and not listened to
+                client.sendall(json.dumps(request).encode() + b"\n")
             with client.makefile("rb") as stream:
                 answer = json.loads(stream.readline(LONGEST_ANSWER))
     except PermissionError:

@@ -300,6 +300,20 @@ def test_an_answer_that_breaks_off(tmp_path: Path, said: bytes) -> None:
         asyncio.run(scene())
 
 
+def test_who_is_turned_away_without_being_listened_to_hears_why(tmp_path: Path) -> None:
+    async def turn_away(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"ok": false, "error": "there are too many"}\n')
+        writer.close()
+
+    async def scene() -> None:
+        async with await asyncio.start_unix_server(turn_away, tmp_path / SOCKET_NAME):
+            question = "more than the sockets have room for" * 100_000
+            await asyncio.to_thread(ask, tmp_path, {"ask": question}, PATIENCE)
+
+    with pytest.raises(Refused, match="too many"):
+        asyncio.run(scene())
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(MachineLacks, match="no oe answers") as told:
         ask(tmp_path, {"ask": "status"})
