@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import await_that
+
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOOLS = CHECKOUT / "packaging/kernel"
 NOBODY = 65534
-PATIENCE = 120.0
 AGES = 600
 """Seconds; for so long no test waits."""
 
@@ -56,18 +57,12 @@ def of_guest(directory: Path) -> list[str]:
 
 
 def await_guest(directory: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not any(directory.glob("oe-kernel-*/results/up")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    await_that(lambda: any(directory.glob("oe-kernel-*/results/up")), "the guest")
 
 
 def await_end(directory: Path) -> None:
     """A killed process is there until the kernel comes to it; the runner waits for the guest's first one."""
-    deadline = time.monotonic() + PATIENCE
-    while left := of_guest(directory):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    await_that(lambda: not of_guest(directory), "the guest's end")
 
 
 def test_output_errors_and_status_are_the_commands() -> None:
